@@ -1,0 +1,214 @@
+"""A worker's own operations: being there, taking messages, giving them back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from relier.protocol.identity import Claim
+from relier.store.keys import Keys
+from relier.store.operations import Argument, Operation, text
+from relier.store.scripts import load
+from relier.store.ttl import ENDED_RECORD_TTL_MS, LIVE_RECORD_TTL_MS
+
+MOST_PER_CLAIM = 250
+"""Messages per claim: each may take four arguments of a variadic HSET, and Lua unpacks 1,000."""
+
+_MOST_PROMOTED = 100
+
+_HELLO, _BEAT, _GOODBYE = load("hello"), load("beat"), load("goodbye")
+_CLAIM, _RELEASE, _RECONCILE = load("claim"), load("release"), load("reconcile")
+_BURY, _DEFER, _DISCARD = load("bury"), load("defer"), load("discard")
+
+
+class Claimed(NamedTuple):
+    """One message in this worker's hands.
+
+    Args:
+        claim: its name; every later operation must give it.
+        suffix: the priority list it came from.
+        raw: the message text.
+        outcome: the saved outcome, when it had committed and only its consequences must be sent.
+    """
+
+    claim: Claim
+    suffix: str
+    raw: bytes
+    outcome: bytes | None
+    replays: int
+
+
+class Harvest(NamedTuple):
+    """What one ``claim`` gave.
+
+    Args:
+        refused: "" or why nothing was given: "gone" (no entry, or being reaped), "epoch".
+        next_due_ms: ms until the next scheduled message, or None.
+        claimed: the messages.
+    """
+
+    refused: str
+    next_due_ms: int | None
+    claimed: list[Claimed]
+
+
+def hello(keys: Keys, worker: str, fields: Mapping[str, Argument]) -> Operation[bool]:
+    """Create a worker's entry; the worker id must be new."""
+    arguments: list[Argument] = [worker, *_pairs(fields)]
+    return Operation(_HELLO, [keys.worker(worker), keys.workers], arguments, bool)
+
+
+def beat(keys: Keys, worker: str, fields: Mapping[str, Argument]) -> Operation[bool]:
+    """Say that the worker lives; False when it must go on under a new id."""
+    return Operation(_BEAT, [keys.worker(worker)], _pairs(fields), bool)
+
+
+def goodbye(keys: Keys, worker: str, queues: Sequence[str]) -> Operation[bool]:
+    """Remove the worker's entry if it holds nothing."""
+    names = [keys.worker(worker), keys.workers, *(keys.claims(q, worker) for q in queues)]
+    return Operation(_GOODBYE, names, [worker], bool)
+
+
+def claim(
+    keys: Keys, worker: str, epoch: int, queues: Sequence[str], room: int, suffixes: Sequence[str]
+) -> Operation[Harvest]:
+    """Take up to ``room`` messages.
+
+    Args:
+        epoch: the worker's epoch; an older one is refused.
+        queues: in the order to favour.
+        room: how many, at most ``MOST_PER_CLAIM``.
+        suffixes: kombu's priority lists, highest priority first.
+    """
+    names = [keys.worker(worker), keys.queues]
+    for queue in queues:
+        names += (
+            keys.list(queue),
+            keys.replay(queue),
+            keys.scheduled(queue),
+            keys.claims(queue, worker),
+            keys.paused(queue),
+            keys.bell(queue),
+        )
+    room = min(room, MOST_PER_CLAIM)
+
+    def parse(reply: list[Any]) -> Harvest:
+        return _harvest(worker, queues, reply)
+
+    return Operation(_CLAIM, names, [epoch, room, _MOST_PROMOTED, *suffixes], parse)
+
+
+def release(keys: Keys, worker: str, queue: str, numbers: Sequence[str]) -> Operation[int]:
+    """Give unstarted claims of one queue back to its head; nothing is blamed."""
+    names = [keys.worker(worker), keys.list(queue), keys.claims(queue, worker), keys.bell(queue)]
+    youngest_first = sorted(numbers, key=int, reverse=True)
+    return Operation(_RELEASE, names, youngest_first, int)
+
+
+def reconcile(
+    keys: Keys, worker: str, epoch: int, queues: Sequence[str], held: Sequence[str]
+) -> Operation[int]:
+    """Raise the epoch and give back every unstarted claim that is not held.
+
+    Returns:
+        How many went back; -1 when the worker itself is gone.
+    """
+    names = [keys.worker(worker)]
+    for queue in queues:
+        names += (keys.list(queue), keys.claims(queue, worker), keys.bell(queue))
+    return Operation(_RECONCILE, names, [epoch, *held], int)
+
+
+def bury(
+    keys: Keys, claim: Claim, letter_id: str, letter: Mapping[str, Argument]
+) -> Operation[bool]:
+    """Send a message that cannot be run to the dead letters, as it came."""
+    names = [
+        keys.worker(claim.worker),
+        keys.claims(claim.queue, claim.worker),
+        keys.dead(claim.queue),
+        keys.dead_letter(claim.queue, letter_id),
+        keys.events(claim.queue),
+    ]
+    arguments: list[Argument] = [claim.worker, claim.number, letter_id, *_pairs(letter)]
+    return Operation(_BURY, names, arguments, bool)
+
+
+def defer(
+    keys: Keys,
+    claim: Claim,
+    task_id: str,
+    *,
+    delay_ms: int,
+    most_deferrals: int,
+    letter: Mapping[str, Argument],
+) -> Operation[str]:
+    """Put a message off that this worker cannot run but a newer one may.
+
+    Args:
+        delay_ms: how long; 0 backs off by the number of deferrals (1 to 32 s).
+        most_deferrals: after that many it becomes a dead letter.
+        letter: what the dead letter would say, its reason first.
+
+    Returns:
+        "deferred", "buried", or "stale".
+    """
+    names = [
+        keys.worker(claim.worker),
+        keys.claims(claim.queue, claim.worker),
+        keys.task(task_id),
+        keys.scheduled(claim.queue),
+        keys.dead(claim.queue),
+        keys.dead_letter(claim.queue, task_id),
+        keys.events(claim.queue),
+    ]
+    arguments: list[Argument] = [
+        claim.worker,
+        claim.number,
+        task_id,
+        delay_ms,
+        most_deferrals,
+        LIVE_RECORD_TTL_MS,
+        *_pairs(letter),
+    ]
+    return Operation(_DEFER, names, arguments, ("stale", "deferred", "buried").__getitem__)
+
+
+def discard(
+    keys: Keys, worker: str, queue: str, ended: Sequence[tuple[str, str, str]]
+) -> Operation[int]:
+    """End claims of one queue that will never start.
+
+    Args:
+        ended: (claim number, task id or "", reason) of each.
+    """
+    names = [keys.worker(worker), keys.claims(queue, worker), keys.events(queue)]
+    names += [keys.task(task_id) for _, task_id, _ in ended]
+    arguments: list[Argument] = [worker, ENDED_RECORD_TTL_MS]
+    for each in ended:
+        arguments += each
+    return Operation(_DISCARD, names, arguments, int)
+
+
+def _pairs(fields: Mapping[str, Argument]) -> list[Argument]:
+    return [word for pair in fields.items() for word in pair]
+
+
+def _harvest(worker: str, queues: Sequence[str], reply: list[Any]) -> Harvest:
+    status, next_due_ms = int(reply[0]), int(reply[1])
+    if status != 1:
+        return Harvest("gone" if status == 0 else "epoch", None, [])
+    claimed = []
+    for i in range(2, len(reply), 5):
+        index, number, suffix, raw, committed = reply[i : i + 5]
+        replays, _, outcome = committed.partition(b"|")
+        claimed.append(
+            Claimed(
+                Claim(worker, queues[int(index)], text(number)),
+                text(suffix),
+                raw,
+                outcome if committed else None,
+                int(replays or 0),
+            )
+        )
+    return Harvest("", None if next_due_ms < 0 else next_due_ms, claimed)

@@ -1,0 +1,175 @@
+"""Run operations: a synchronous and an asynchronous client with one set of retry rules.
+
+Every script may run twice with the same arguments, so a call whose reply was lost is simply made
+again, until the socket timeout is used up. What redis-py would retry by itself is switched off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, TypeVar
+
+import redis
+import redis.asyncio
+from redis import exceptions
+
+from relier.errors import RedisConnectionError, RedisFullError, UnsupportedServerError
+from relier.store.address import Address
+from relier.store.keys import Keys
+from relier.store.operations import Operation
+
+T = TypeVar("T")
+
+_PAUSE_S = 0.05
+OLDEST_SERVER = (7, 0)
+
+_TRANSIENT = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.BusyLoadingError,
+    exceptions.ReadOnlyError,
+    exceptions.MasterDownError,
+    exceptions.TryAgainError,
+    OSError,
+)
+_HOPELESS = (exceptions.AuthenticationError, exceptions.AuthorizationError)
+
+
+class Store:
+    """The synchronous client.
+
+    Args:
+        address: the server.
+        keys: key names.
+        timeout_s: socket timeout, and how long a call is tried.
+        max_connections: size of the connection pool.
+    """
+
+    def __init__(
+        self, address: Address, keys: Keys, *, timeout_s: float = 5.0, max_connections: int = 50
+    ) -> None:
+        self.address = address
+        self.keys = keys
+        self.timeout_s = timeout_s
+        self.redis = address.connect(timeout_s=timeout_s, max_connections=max_connections)
+
+    def run(self, operation: Operation[T], *, timeout_s: float | None = None) -> T:
+        """Run one operation.
+
+        Args:
+            timeout_s: how long to try, when not the store's own.
+
+        Raises:
+            RedisConnectionError: the server did not answer in time, or refused us.
+            RedisFullError: it is out of memory and refused a write.
+        """
+        deadline = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
+        command = operation.command()
+        while True:
+            try:
+                return operation.parse(self.redis.execute_command(*command))
+            except exceptions.NoScriptError:
+                command = ("EVAL", operation.script.source, *command[2:])
+            except exceptions.RedisError as error:
+                judge(error, self.address, out_of_time=time.monotonic() > deadline)
+                command = operation.command()
+                self._shed(error)
+                time.sleep(_PAUSE_S)
+
+    def _shed(self, error: Exception) -> None:
+        """Drop connections to a server that is no master any more."""
+        if isinstance(error, exceptions.ReadOnlyError | exceptions.MasterDownError):
+            self.redis.connection_pool.disconnect(inuse_connections=False)
+
+    def check_server(self) -> str:
+        """Return the server's version text.
+
+        Raises:
+            UnsupportedServerError: it is older than Redis 7.
+            RedisConnectionError: it does not answer.
+        """
+        try:
+            info = self.redis.info("server")
+        except exceptions.RedisError as error:
+            judge(error, self.address, out_of_time=True)
+            raise
+        return supported_version(info)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.redis.close()
+
+
+class AsyncStore:
+    """The asynchronous client; it belongs to the event loop it was made in."""
+
+    def __init__(
+        self, address: Address, keys: Keys, *, timeout_s: float = 5.0, max_connections: int = 50
+    ) -> None:
+        self.address = address
+        self.keys = keys
+        self.timeout_s = timeout_s
+        self.redis = address.connect_async(timeout_s=timeout_s, max_connections=max_connections)
+
+    async def run(self, operation: Operation[T]) -> T:
+        """Run one operation; raises as :meth:`Store.run` does."""
+        deadline = time.monotonic() + self.timeout_s
+        command = operation.command()
+        while True:
+            try:
+                return operation.parse(await self.redis.execute_command(*command))
+            except exceptions.NoScriptError:
+                command = ("EVAL", operation.script.source, *command[2:])
+            except exceptions.RedisError as error:
+                judge(error, self.address, out_of_time=time.monotonic() > deadline)
+                command = operation.command()
+                await self._shed(error)
+                await asyncio.sleep(_PAUSE_S)
+
+    async def _shed(self, error: Exception) -> None:
+        if isinstance(error, exceptions.ReadOnlyError | exceptions.MasterDownError):
+            await self.redis.connection_pool.disconnect(inuse_connections=False)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self.redis.aclose()
+
+
+def judge(error: Exception, address: Address, *, out_of_time: bool) -> None:
+    """Return if a failed call may be made again; else raise what the caller should see."""
+    if isinstance(error, exceptions.OutOfMemoryError):
+        raise RedisFullError(
+            f"Redis at {address.public} is out of memory and refused the write; nothing was "
+            "enqueued. Raise maxmemory, or drain the queues."
+        ) from error
+    if isinstance(error, _HOPELESS):
+        raise RedisConnectionError(
+            f"Redis at {address.public} refused our credentials ({error}). "
+            "Check the user and password in the broker URL."
+        ) from error
+    if not isinstance(error, _TRANSIENT):
+        raise error
+    if out_of_time or isinstance(error, exceptions.TimeoutError):
+        raise RedisConnectionError(
+            f"Redis at {address.public} did not answer in time ({error}). "
+            "Check that it runs and can be reached; then dispatch again."
+        ) from error
+
+
+def supported_version(info: dict[str, Any]) -> str:
+    """Return the version text of a server new enough for us.
+
+    Raises:
+        UnsupportedServerError: it is older than Redis 7; every Valkey is new enough.
+    """
+    if "valkey_version" in info:
+        return f"Valkey {info['valkey_version']}"
+    version = str(info.get("redis_version", "0"))
+    numbers = tuple(int(part) for part in version.split(".")[:2])
+    if numbers < OLDEST_SERVER:
+        raise UnsupportedServerError(
+            f"the server is Redis {version}; relier needs Redis 7.0 or later, or Valkey. "
+            "Upgrade the server."
+        )
+    return f"Redis {version}"

@@ -1,0 +1,98 @@
+"""Every key name of relier, built in one place.
+
+The layout is that of a single server (standalone or Sentinel): records carry no queue, and one
+script may touch several queues. The waiting lists are kombu's own, so that stock producers and
+workers, Flower and KEDA go on working.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Key names of one broker.
+
+    Args:
+        prefix: kombu's ``global_keyprefix``, put before every key.
+    """
+
+    prefix: str = ""
+
+    def list(self, queue: str) -> str:
+        """Return the base name of kombu's lists of a queue; a priority list adds its suffix."""
+        return f"{self.prefix}{queue}"
+
+    def replay(self, queue: str) -> str:
+        """Return the list of committed tasks whose consequences must be sent again."""
+        return f"{self.prefix}rl:{{{queue}}}:replay"
+
+    def scheduled(self, queue: str) -> str:
+        """Return the sorted set of messages that are not due yet."""
+        return f"{self.prefix}rl:{{{queue}}}:scheduled"
+
+    def claims(self, queue: str, worker: str) -> str:
+        """Return the hash of what a worker holds of a queue."""
+        return f"{self.prefix}rl:{{{queue}}}:claims:{worker}"
+
+    def bell(self, queue: str) -> str:
+        """Return the sorted set whose one marker wakes one waiting worker."""
+        return f"{self.prefix}rl:{{{queue}}}:bell"
+
+    def paused(self, queue: str) -> str:
+        """Return the key whose existence stops claims."""
+        return f"{self.prefix}rl:{{{queue}}}:paused"
+
+    def events(self, queue: str) -> str:
+        """Return the stream of lifecycle events."""
+        return f"{self.prefix}rl:{{{queue}}}:events"
+
+    def dead(self, queue: str) -> str:
+        """Return the sorted set of dead letters, by time of death."""
+        return f"{self.prefix}rl:{{{queue}}}:dead"
+
+    def dead_letter(self, queue: str, letter_id: str) -> str:
+        """Return the hash of one dead letter."""
+        return f"{self.prefix}rl:{{{queue}}}:dead:{letter_id}"
+
+    def task(self, task_id: str) -> str:
+        """Return the hash that records a task's life."""
+        return f"{self.prefix}rl:task:{task_id}"
+
+    def worker(self, worker_id: str) -> str:
+        """Return the hash that is a worker's entry."""
+        return f"{self.prefix}rl:worker:{worker_id}"
+
+    @property
+    def workers(self) -> str:
+        """Return the set of worker ids."""
+        return f"{self.prefix}rl:workers"
+
+    @property
+    def queues(self) -> str:
+        """Return the set of queue names relier has seen."""
+        return f"{self.prefix}rl:queues"
+
+    @property
+    def fence(self) -> str:
+        """Return the counter behind every fencing token."""
+        return f"{self.prefix}rl:fence"
+
+    @property
+    def phoenix_tick(self) -> str:
+        """Return the short-lived key that lets one resurrector work at a time."""
+        return f"{self.prefix}rl:phoenix:tick"
+
+    @property
+    def task_template(self) -> str:
+        """Return the record's name as a Lua format string (task id)."""
+        return self._lua_format("rl:task:%s")
+
+    @property
+    def claims_template(self) -> str:
+        """Return the claims' name as a Lua format string (queue, worker)."""
+        return self._lua_format("rl:{%s}:claims:%s")
+
+    def _lua_format(self, name: str) -> str:
+        return self.prefix.replace("%", "%%") + name

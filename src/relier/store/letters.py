@@ -1,0 +1,40 @@
+"""Give dead letters a new life."""
+
+from __future__ import annotations
+
+from relier.store.keys import Keys
+from relier.store.operations import Operation
+from relier.store.publishing import Outgoing
+from relier.store.scripts import load
+from relier.store.ttl import LIVE_RECORD_TTL_MS
+
+_REVIVE = load("revive")
+
+
+def revive(keys: Keys, queue: str, letter_id: str, message: Outgoing) -> Operation[bool]:
+    """Move a dead letter back to its queue; False when it is not there any more.
+
+    Args:
+        letter_id: the letter, as listed.
+        message: the message to run, with a token of its own: what follows from the new life must
+            not be taken for what followed from the old one.
+    """
+    names = [
+        keys.dead(queue),
+        keys.dead_letter(queue, letter_id),
+        keys.task(message.task_id),
+        keys.list(queue),
+        keys.bell(queue),
+        keys.events(queue),
+    ]
+    arguments = [
+        letter_id,
+        message.token,
+        message.generation,
+        message.suffix,
+        message.raw,
+        LIVE_RECORD_TTL_MS,
+        queue,
+        message.name,
+    ]
+    return Operation(_REVIVE, names, arguments, bool)

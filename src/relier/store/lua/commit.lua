@@ -1,0 +1,18 @@
+#!lua flags=allow-oom
+-- commit: save a task's outcome beside its claim. From here on it never runs again; whoever holds the claim
+--         sends what follows from the outcome, and a crash only makes somebody else send it.
+-- KEYS  1 worker entry (hash)  2 claims (hash)  3 record (hash)  4 events (stream)
+-- ARGV  1 worker  2 claim  3 task id  4 state  5 outcome
+-- returns 1 committed (also when asked again), 0 stale: nothing was changed
+--@include event
+--@include worker
+local worker, n = ARGV[1], ARGV[2]
+if not alive(KEYS[1]) then return 0 end
+local mine = redis.call('HMGET', KEYS[2], 's:' .. n, 'o:' .. n)
+if mine[2] then return 1 end
+if not mine[1] then return 0 end
+redis.call('HSET', KEYS[2], 'o:' .. n, '0|' .. ARGV[5])
+redis.call('HSET', KEYS[3], 's', 'c')
+redis.call('HINCRBY', KEYS[1], ARGV[4] == 'FAILURE' and 'failed' or 'done', 1)
+event(KEYS[4], 'committed', ARGV[3], worker, n, ARGV[4])
+return 1

@@ -1,0 +1,20 @@
+#!lua flags=allow-oom
+-- condemn: commit a failure for a started task whose process was stopped (hard timeout), unless it committed itself.
+--          What follows from the failure is sent by whoever claims it from the replay list.
+-- KEYS  1 worker entry (hash)  2 claims (hash)  3 record (hash)  4 events (stream)  5 replay (list)  6 bell (zset)
+-- ARGV  1 worker  2 claim  3 task id  4 reason  5 outcome
+-- returns 1 condemned, 0 not ours, not started, or committed already
+--@include event
+--@include parcel
+--@include worker
+local n, outcome = ARGV[2], ARGV[5]
+if not alive(KEYS[1]) then return 0 end
+local mine = redis.call('HMGET', KEYS[2], n, 's:' .. n, 'o:' .. n)
+if not mine[2] or mine[3] then return 0 end
+redis.call('RPUSH', KEYS[5], '0|' .. #outcome .. '|' .. outcome .. mine[1])
+redis.call('HDEL', KEYS[2], n, 's:' .. n)
+redis.call('HSET', KEYS[3], 's', 'c')
+redis.call('HINCRBY', KEYS[1], 'failed', 1)
+ring(KEYS[6])
+event(KEYS[4], 'condemned', ARGV[3], ARGV[1], n, ARGV[4])
+return 1

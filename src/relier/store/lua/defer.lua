@@ -1,0 +1,32 @@
+#!lua flags=allow-oom
+-- defer: put a claim off that this worker cannot run but a newer one may; in the end it becomes a dead letter.
+-- KEYS  1 worker entry (hash)  2 claims (hash)  3 record (hash)  4 scheduled (zset)  5 dead (zset)  6 dead letter (hash)
+--       7 events (stream)
+-- ARGV  1 worker  2 claim  3 task id  4 delay ms (0: back off 1, 2, 4 .. 32 s by the number of deferrals)
+--       5 most deferrals  6 record ttl ms; then field, value, ... of the dead letter (reason first)
+-- returns 1 deferred, 2 buried, 0 not ours, or started
+--@include clock
+--@include event
+--@include parcel
+--@include worker
+local n, id = ARGV[2], ARGV[3]
+if not alive(KEYS[1]) then return 0 end
+local mine = redis.call('HMGET', KEYS[2], n, 's:' .. n, 'o:' .. n)
+if not mine[1] or mine[2] or mine[3] then return 0 end
+expect(KEYS[4], 'zset')
+expect(KEYS[5], 'zset')
+local now_ms, delay_ms = now_us() / 1000, tonumber(ARGV[4])
+local deferrals = redis.call('HINCRBY', KEYS[3], 'u', 1)
+redis.call('PEXPIRE', KEYS[3], int(tonumber(ARGV[6]) + delay_ms))
+redis.call('HDEL', KEYS[2], n)
+if deferrals > tonumber(ARGV[5]) then
+  redis.call('ZADD', KEYS[5], int(now_ms), id)
+  redis.call('HSET', KEYS[6], 'parcel', mine[1], 'at_ms', int(now_ms), unpack(ARGV, 7))
+  redis.call('HSET', KEYS[3], 's', 'd')
+  event(KEYS[7], 'dead', id, ARGV[1], n, ARGV[8])
+  return 2
+end
+if delay_ms == 0 then delay_ms = 1000 * 2 ^ math.min(deferrals - 1, 5) end
+redis.call('ZADD', KEYS[4], int(now_ms + delay_ms), mine[1])
+event(KEYS[7], 'deferred', id, ARGV[1], n, ARGV[8])
+return 1

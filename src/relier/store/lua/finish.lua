@@ -1,0 +1,29 @@
+#!lua flags=allow-oom
+-- finish: commit, store the result and end the claim in one step, for a task from which nothing follows.
+-- KEYS  1 worker entry (hash)  2 claims (hash)  3 record (hash)  4 events (stream)  5 result (string; unused without a value)
+-- ARGV  1 worker  2 claim  3 task id  4 state (SUCCESS, ...)  5 record ttl ms after the end
+--       6 result ttl s (0: keep)  7 result value or ''
+-- returns 1 committed (also when asked again), 0 stale: nothing was changed
+--@include event
+--@include worker
+local worker, n, id = ARGV[1], ARGV[2], ARGV[3]
+if not alive(KEYS[1]) or redis.call('HEXISTS', KEYS[2], 's:' .. n) == 0
+  or redis.call('HEXISTS', KEYS[2], 'o:' .. n) == 1 then
+  local r = redis.call('HMGET', KEYS[3], 's', 'w', 'c')
+  if r[1] == 'e' and r[2] == worker and r[3] == n then return 1 end
+  return 0
+end
+redis.call('HDEL', KEYS[2], n, 's:' .. n)
+redis.call('HSET', KEYS[3], 's', 'e', 'w', worker, 'c', n)
+redis.call('PEXPIRE', KEYS[3], ARGV[5])
+redis.call('HINCRBY', KEYS[1], ARGV[4] == 'FAILURE' and 'failed' or 'done', 1)
+if ARGV[7] ~= '' then
+  if ARGV[6] == '0' then
+    redis.call('SET', KEYS[5], ARGV[7])
+  else
+    redis.call('SET', KEYS[5], ARGV[7], 'EX', ARGV[6])
+  end
+  redis.call('PUBLISH', KEYS[5], ARGV[7])
+end
+event(KEYS[4], 'ended', id, worker, n, ARGV[4])
+return 1

@@ -1,0 +1,58 @@
+-- Move one claim of a dead process to where it continues. The caller has checked that it is dead.
+-- q: list, replay, scheduled, claims, bell, events (key names)
+-- rules: blame ('b' its own death, 'i' its neighbours died too), max_resurrections, max_interruptions,
+--        record (key template), ttl_ms, worker, exhausted_b, exhausted_i (outcomes, made by the caller),
+--        list (where resurrected messages go, or '')
+-- returns 'unstarted' | 'replay' | 'requeued' | 'scheduled' | 'exhausted' | 'gone', task id, returns so far
+local function to_replay(q, replays, outcome, parcel)
+  redis.call('RPUSH', q.replay, replays .. '|' .. #outcome .. '|' .. outcome .. parcel)
+  ring(q.bell)
+end
+
+local function give_back(q, n, rules)
+  local got = redis.call('HMGET', q.claims, n, 's:' .. n, 'o:' .. n)
+  local parcel, started, committed = got[1], got[2], got[3]
+  if not parcel then return 'gone', '', 0 end
+  local id = started and string.match(started, '^%d+|%d+|%d+|(.*)$') or ''
+  local verdict, returns = 'unstarted', 0
+
+  if committed then
+    -- Its outcome stands; only what follows from it must be sent again.
+    local replays, outcome = string.match(committed, '^(%d+)|(.*)$')
+    to_replay(q, int(tonumber(replays) + 1), outcome, parcel)
+    verdict = 'replay'
+  elseif not started then
+    to_head(q.list, q.bell, parcel)
+  else
+    local record = string.format(rules.record, id)
+    local blame = redis.call('HINCRBY', record, rules.blame, 1)
+    local fields = redis.call('HMGET', record, 'b', 'i', 'm')
+    returns = tonumber(fields[1] or 0) + tonumber(fields[2] or 0)
+    local limit = rules.max_interruptions
+    if rules.blame == 'b' then limit = tonumber(fields[3] or rules.max_resurrections) end
+    redis.call('PEXPIRE', record, rules.ttl_ms)
+    if blame > limit then
+      local outcome = rules['exhausted_' .. rules.blame]
+      redis.call('HSET', record, 's', 'c')
+      to_replay(q, '0', outcome, parcel)
+      verdict = 'exhausted'
+    else
+      redis.call('HSET', record, 's', 'q')
+      if returns == 1 then
+        local target = rules.list ~= '' and rules.list or q.list
+        to_head(target, target == q.list and q.bell or rules.bell, parcel)
+        verdict = 'requeued'
+      else
+        -- 1, 2, 4, 8 s, each up to half as much again: suspects that died together drift apart.
+        local base_ms = 1000 * 2 ^ math.min(returns - 2, 3)
+        local due_ms = now_us() / 1000 + base_ms * (1 + (tonumber(n) % 512) / 1024)
+        redis.call('ZADD', q.scheduled, int(due_ms), parcel)
+        ring(q.bell)
+        verdict = 'scheduled'
+      end
+    end
+  end
+  redis.call('HDEL', q.claims, n, 's:' .. n, 'o:' .. n)
+  event(q.events, verdict == 'unstarted' and 'returned' or verdict, id, rules.worker, n, rules.reason)
+  return verdict, id, returns
+end

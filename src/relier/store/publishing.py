@@ -1,0 +1,61 @@
+"""Accept messages: the one script behind every dispatch, single or bulk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from relier.store.keys import Keys
+from relier.store.operations import Argument, Operation
+from relier.store.scripts import load
+from relier.store.ttl import LIVE_RECORD_TTL_MS
+
+_ENQUEUE = load("enqueue")
+
+QUEUED, SCHEDULED, KNOWN = 1, 2, 0
+
+
+class Outgoing(NamedTuple):
+    """One message on its way to a queue.
+
+    Args:
+        task_id: the task's id.
+        token: the token of this publish.
+        generation: see :func:`relier.protocol.identity.generation`.
+        suffix: kombu's priority-step suffix of the list, "" for the first.
+        delay_ms: how long from the server's now until it is due; 0 for at once.
+        name: the task's name.
+        raw: the message as kombu would put it into the list.
+    """
+
+    task_id: str
+    token: str
+    generation: int
+    suffix: str
+    delay_ms: int
+    name: str
+    raw: str | bytes
+
+
+def enqueue(keys: Keys, queue: str, messages: Sequence[Outgoing]) -> Operation[list[int]]:
+    """Accept messages of one queue, all or none.
+
+    Returns:
+        For each message ``QUEUED``, ``SCHEDULED`` or ``KNOWN`` (a repeat of an accepted publish).
+    """
+    names = [
+        keys.queues,
+        keys.events(queue),
+        keys.list(queue),
+        keys.scheduled(queue),
+        keys.bell(queue),
+    ]
+    names += [keys.task(message.task_id) for message in messages]
+    arguments: list[Argument] = [queue, LIVE_RECORD_TTL_MS]
+    for message in messages:
+        arguments += message
+    return Operation(_ENQUEUE, names, arguments, _verdicts)
+
+
+def _verdicts(reply: Any) -> list[int]:
+    return [int(verdict) for verdict in reply]

@@ -1,0 +1,181 @@
+"""The operations of a process that runs a task under a claim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from relier.protocol.identity import Claim, Identity
+from relier.store.keys import Keys
+from relier.store.operations import Argument, Operation, text
+from relier.store.publishing import Outgoing
+from relier.store.scripts import load
+from relier.store.ttl import ENDED_RECORD_TTL_MS, LIVE_RECORD_TTL_MS
+
+_START, _FINISH, _COMMIT, _ACK = load("start"), load("finish"), load("commit"), load("ack")
+_ABANDON, _CONDEMN = load("abandon"), load("condemn")
+
+
+class Started(NamedTuple):
+    """The server's answer to ``start``.
+
+    Args:
+        verdict: "run", "stale" (the claim is not ours any more), "drop" (a copy), "busy" (an
+            earlier generation still runs; the message comes again).
+        fence: the fencing token, one growing integer per server.
+        starts: how often this life was started, this time included.
+        returns: how often it came back from a dead process.
+        root: the root token of this life, from which consequences derive theirs.
+    """
+
+    verdict: str
+    fence: int = 0
+    starts: int = 0
+    returns: int = 0
+    root: str = ""
+
+
+class StoredResult(NamedTuple):
+    """A task result as Celery's Redis backend would store it.
+
+    Args:
+        key: the backend's key, without relier's prefix.
+        ttl_s: seconds; 0 keeps it.
+        value: the encoded result.
+    """
+
+    key: str
+    ttl_s: int
+    value: str | bytes
+
+
+def start(
+    keys: Keys, claim: Claim, identity: Identity, max_resurrections: int | None
+) -> Operation[Started]:
+    """Begin a task; nothing of it may happen before this says "run"."""
+    names = [
+        keys.worker(claim.worker),
+        keys.claims(claim.queue, claim.worker),
+        keys.task(identity.task_id),
+        keys.fence,
+        keys.events(claim.queue),
+        keys.scheduled(claim.queue),
+    ]
+    arguments: list[Argument] = [
+        claim.worker,
+        claim.number,
+        identity.task_id,
+        identity.token,
+        identity.generation,
+        identity.name,
+        claim.queue,
+        LIVE_RECORD_TTL_MS,
+        keys.claims_template,
+        "" if max_resurrections is None else max_resurrections,
+    ]
+    return Operation(_START, names, arguments, _started)
+
+
+def finish(
+    keys: Keys, claim: Claim, task_id: str, state: str, result: StoredResult | None
+) -> Operation[bool]:
+    """Commit, store the result and end the claim in one step; False when the claim is stale."""
+    names = [
+        keys.worker(claim.worker),
+        keys.claims(claim.queue, claim.worker),
+        keys.task(task_id),
+        keys.events(claim.queue),
+    ]
+    arguments: list[Argument] = [claim.worker, claim.number, task_id, state, ENDED_RECORD_TTL_MS]
+    if result:
+        names.append(result.key)
+        arguments += (result.ttl_s, result.value)
+    else:
+        arguments += (0, "")
+    return Operation(_FINISH, names, arguments, bool)
+
+
+def commit(keys: Keys, claim: Claim, task_id: str, state: str, outcome: bytes) -> Operation[bool]:
+    """Save the outcome beside the claim; from here on the task never runs again."""
+    names = [
+        keys.worker(claim.worker),
+        keys.claims(claim.queue, claim.worker),
+        keys.task(task_id),
+        keys.events(claim.queue),
+    ]
+    arguments: list[Argument] = [claim.worker, claim.number, task_id, state, outcome]
+    return Operation(_COMMIT, names, arguments, bool)
+
+
+def ack(keys: Keys, claim: Claim, task_id: str) -> Operation[bool]:
+    """End a committed claim: all that follows from it was accepted."""
+    arguments: list[Argument] = [claim.worker, claim.number, task_id, "ended", ENDED_RECORD_TTL_MS]
+    return Operation(_ACK, _ack_keys(keys, claim, task_id, claim.queue), arguments, bool)
+
+
+def ack_dead(
+    keys: Keys, claim: Claim, task_id: str, letter: Mapping[str, Argument]
+) -> Operation[bool]:
+    """End a committed claim whose task goes to the dead letters."""
+    arguments: list[Argument] = [claim.worker, claim.number, task_id, "dead", LIVE_RECORD_TTL_MS]
+    arguments += [word for pair in letter.items() for word in pair]
+    return Operation(_ACK, _ack_keys(keys, claim, task_id, claim.queue), arguments, bool)
+
+
+def ack_next(
+    keys: Keys, claim: Claim, task_id: str, queue: str, message: Outgoing
+) -> Operation[bool]:
+    """End a committed claim and enqueue the next generation of its task in the same step."""
+    arguments: list[Argument] = [claim.worker, claim.number, task_id, "next", LIVE_RECORD_TTL_MS]
+    arguments += [message.token, message.generation, message.suffix, message.delay_ms]
+    arguments += [message.raw, queue]
+    return Operation(_ACK, _ack_keys(keys, claim, task_id, queue), arguments, bool)
+
+
+def abandon(keys: Keys, claim: Claim, task_id: str, reason: str) -> Operation[bool]:
+    """Hand a committed task's consequences to whoever claims them next."""
+    names = [
+        keys.worker(claim.worker),
+        keys.claims(claim.queue, claim.worker),
+        keys.replay(claim.queue),
+        keys.bell(claim.queue),
+        keys.events(claim.queue),
+    ]
+    return Operation(_ABANDON, names, [claim.worker, claim.number, task_id, reason], bool)
+
+
+def condemn(
+    keys: Keys, claim: Claim, task_id: str, reason: str, outcome: bytes
+) -> Operation[bool]:
+    """Commit a failure for a started task whose process was stopped, unless it had committed."""
+    names = [
+        keys.worker(claim.worker),
+        keys.claims(claim.queue, claim.worker),
+        keys.task(task_id),
+        keys.events(claim.queue),
+        keys.replay(claim.queue),
+        keys.bell(claim.queue),
+    ]
+    arguments: list[Argument] = [claim.worker, claim.number, task_id, reason, outcome]
+    return Operation(_CONDEMN, names, arguments, bool)
+
+
+def _ack_keys(keys: Keys, claim: Claim, task_id: str, target: str) -> list[str]:
+    return [
+        keys.worker(claim.worker),
+        keys.claims(claim.queue, claim.worker),
+        keys.task(task_id),
+        keys.events(claim.queue),
+        keys.list(target),
+        keys.scheduled(target),
+        keys.bell(target),
+        keys.dead(claim.queue),
+        keys.dead_letter(claim.queue, task_id),
+    ]
+
+
+def _started(reply: list[Any]) -> Started:
+    if len(reply) == 1:
+        return Started(text(reply[0]))
+    verdict, fence, starts, returns, root = reply
+    return Started(text(verdict), int(fence), int(starts), int(returns), text(root))
