@@ -23,6 +23,8 @@ from types import TracebackType
 from typing import Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from relier.errors import EmbeddedServerError
 from relier.store import embedded_supervisor
@@ -243,7 +245,7 @@ class EmbeddedServer:
     def _ready(self, port: int) -> bool:
         """Wait until the server that answers on the port is the one we started."""
         deadline = time.monotonic() + READY_DEADLINE_S
-        client = redis.Redis(host=HOST, port=port, socket_timeout=1.0, retry=None)
+        client = redis.Redis(host=HOST, port=port, socket_timeout=1.0, retry=Retry(NoBackoff(), 0))
         with contextlib.closing(client):
             while self.running and time.monotonic() < deadline:
                 try:

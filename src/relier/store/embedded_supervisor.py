@@ -87,7 +87,7 @@ def _end(server: subprocess.Popen[bytes]) -> None:
         server.wait()
 
 
-def _exit_on_signal(signum: int, frame: FrameType | None) -> NoReturn:
+def _exit_on_signal(signum: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + signum)
 
 
