@@ -33,6 +33,8 @@ HOST = "127.0.0.1"
 START_ATTEMPTS = 5
 READY_DEADLINE_S = 20.0
 STOP_DEADLINE_S = 10.0
+# A server whose parent has just died may need a moment to end.
+LOCK_DEADLINE_S = embedded_supervisor.CLEAN_EXIT_S + 1.0
 POLL_S = 0.005
 LOG_TAIL_CHARS = 1500
 UNIX_PATH_MAX_BYTES = 100  # sun_path holds 104 bytes on macOS, 108 on Linux
@@ -298,8 +300,7 @@ def _free_port() -> int:
 def _lock(data_dir: Path) -> int:
     """Lock the data folder for the server that will inherit the descriptor."""
     lock = os.open(data_dir / "relier.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    # A server whose parent has just died may need a moment to end.
-    deadline = time.monotonic() + embedded_supervisor.CLEAN_EXIT_S + 1.0
+    deadline = time.monotonic() + LOCK_DEADLINE_S
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

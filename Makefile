@@ -1,0 +1,67 @@
+# Every target sets up what it needs by itself.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+FAST := $(wildcard tests/unit tests/model)
+REAL := $(wildcard tests/integration tests/faults)
+TYPED := src/relier $(wildcard tests/typing)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-integration test-fast check lint format types bench env-example clean
+
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv with relier and the tools
+
+$(READY): pyproject.toml scripts/make-venv.sh
+	@test -x $(BIN)/python || { rm -rf $(VENV); ./scripts/make-venv.sh $(VENV) $(PYTHON); }
+	@echo "setup: installing relier and its tools into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## kill workers in front of you and count what was lost
+	@$(BIN)/rl demo
+
+check: lint types test-fast ## everything quick: run it before every commit
+
+test: check ## everything, on Valkey and then on Redis
+	@echo "test: real servers and workers, on the embedded Valkey"
+	@RELIER_TEST_SERVER=valkey $(BIN)/pytest $(REAL)
+	@if command -v redis-server >/dev/null; then \
+		echo "test: the same on $$(redis-server --version | cut -d' ' -f1-3)"; \
+		RELIER_TEST_SERVER=redis $(BIN)/pytest $(REAL); \
+	else \
+		echo "test: SKIPPED the leg on Redis: no redis-server on PATH (apt-get install redis-server)"; \
+	fi
+
+test-integration: $(READY) ## real servers and workers, on RELIER_TEST_SERVER=valkey|redis
+	@$(BIN)/pytest $(REAL)
+
+test-fast: $(READY)
+	@$(BIN)/pytest -m 'not slow' $(FAST)
+
+lint: $(READY) ## style and import rules
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || { echo "lint: run make format"; exit 1; }
+	@$(BIN)/lint-imports --no-cache >$(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+
+format: $(READY) ## let ruff rewrite what it can
+	@$(BIN)/ruff check --quiet --fix-only
+	@$(BIN)/ruff format --quiet
+
+types: $(READY) ## mypy --strict
+	@$(BIN)/mypy --no-error-summary $(TYPED)
+
+bench: $(READY) ## relier beside vanilla Celery, in one run
+	@$(BIN)/rl bench
+
+env-example: $(READY) ## write .env.example from the table of settings
+	@$(BIN)/python scripts/env_example.py
+
+clean: ## remove what make made
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,53 @@
+"""Fixtures for every test: a real server, a client of it, and a journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from relier.store.embedded import EmbeddedServer
+from support.journal import Journal
+from support.servers import new_server
+
+
+@pytest.fixture(scope="session")
+def session_server() -> Iterator[EmbeddedServer]:
+    """One server for all tests that leave it alive; use `server`, which empties it first."""
+    with new_server() as running:
+        yield running
+
+
+@pytest.fixture
+def server(session_server: EmbeddedServer) -> EmbeddedServer:
+    """The shared server, empty. Do not stop it or change its configuration."""
+    with redis.Redis.from_url(session_server.url) as admin:
+        admin.flushall()
+    return session_server
+
+
+@pytest.fixture
+def fresh_server() -> Iterator[EmbeddedServer]:
+    """A server of the test's own, to be killed, restarted, stopped or reconfigured."""
+    with new_server() as running:
+        yield running
+
+
+@pytest.fixture
+def redis_url(server: EmbeddedServer) -> str:
+    return server.url
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    """A plain client of the shared server; replies are bytes."""
+    with redis.Redis.from_url(redis_url) as connected:
+        yield connected
+
+
+@pytest.fixture
+def tmp_journal(tmp_path: Path) -> Journal:
+    """Where this test's tasks write down what they did; give `tmp_journal.env` to workers."""
+    return Journal(tmp_path / "journal.tsv")
