@@ -77,6 +77,23 @@ class Store:
                 self._shed(error)
                 time.sleep(_PAUSE_S)
 
+    def run_once(self, operation: Operation[T]) -> T:
+        """Run one operation that must not be repeated when its reply is lost (``claim``).
+
+        Raises:
+            RedisConnectionError: whether it was done is not known.
+        """
+        try:
+            command = operation.command()
+            try:
+                return operation.parse(self.redis.execute_command(*command))
+            except exceptions.NoScriptError:
+                command = ("EVAL", operation.script.source, *command[2:])
+                return operation.parse(self.redis.execute_command(*command))
+        except exceptions.RedisError as error:
+            judge(error, self.address, out_of_time=True)
+            raise
+
     def _shed(self, error: Exception) -> None:
         """Drop connections to a server that is no master any more."""
         if isinstance(error, exceptions.ReadOnlyError | exceptions.MasterDownError):

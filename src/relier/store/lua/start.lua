@@ -4,6 +4,7 @@
 -- ARGV  1 worker  2 claim  3 task id  4 token  5 generation  6 task name  7 queue  8 record ttl ms
 --       9 claims key template (queue, worker)  10 max resurrections of this task, or ''
 -- returns {'run', fence, starts, returns, root token}
+--         {'replay', '0', 0, 0, root token}  it had committed: send its consequences, do not run it
 --         {'stale'}  the claim is not ours any more: change nothing, run nothing
 --         {'drop'}   a copy of a task that ended, runs, or has gone further; its claim is ended here
 --         {'busy'}   an earlier generation still runs; the message is scheduled to come again in a second
@@ -13,9 +14,10 @@
 local worker, n, id, token, generation = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 if not alive(KEYS[1]) then return {'stale'} end
 local mine = redis.call('HMGET', KEYS[2], n, 's:' .. n, 'o:' .. n)
-if not mine[1] or mine[3] then return {'stale'} end
+if not mine[1] then return {'stale'} end
 
 local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 't:' .. token)
+if mine[3] then return {'replay', '0', 0, 0, r[9] or token} end
 if mine[2] then
   local fence, starts, returns = string.match(mine[2], '^(%d+)|(%d+)|(%d+)|')
   return {'run', fence, tonumber(starts), tonumber(returns), r[9] or token}

@@ -1,0 +1,1 @@
+"""Phoenix: notice who is dead, and bring back what they held."""

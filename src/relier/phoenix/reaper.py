@@ -1,0 +1,42 @@
+"""Bring back what a dead worker held."""
+
+from __future__ import annotations
+
+import logging
+
+from relier.phoenix.detector import Verdict
+from relier.store.broker import Broker
+from relier.store.client import Store
+from relier.store.fleet import known_queues
+from relier.store.reaping import Suspect, reap
+
+logger = logging.getLogger(__name__)
+
+_MOST_BATCHES = 100
+
+
+def bring_back(store: Store, broker: Broker, verdict: Verdict) -> None:
+    """Reap one dead worker, batch by batch, until it holds nothing.
+
+    Returns early when it lives after all, or when a queue is too deep to take more; the next look
+    goes on from there.
+    """
+    suspect = Suspect(verdict.worker, verdict.sighting.beat, verdict.sighting.client_id)
+    queues = known_queues(store)
+    for _ in range(_MOST_BATCHES):
+        done = store.run(reap(broker.keys, suspect, queues, verdict.reason, broker.reap_rules))
+        if done.unstarted or done.replayed or done.resurrected or done.exhausted:
+            logger.warning(
+                "worker %s is dead (%s): %d tasks resurrected, %d had not started, %d replayed, "
+                "%d dead letters",
+                verdict.worker,
+                verdict.reason,
+                done.resurrected,
+                done.unstarted,
+                done.replayed,
+                done.exhausted,
+            )
+        if done.status == "held back":
+            logger.warning("a queue is too deep to take resurrected tasks; waiting")
+        if done.status != "more":
+            return

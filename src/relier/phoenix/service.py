@@ -1,0 +1,77 @@
+"""Phoenix as a service: look, judge, bring back, several times a second.
+
+It runs in every worker and as ``rl run-resurrector``. All of them watch; the tick key lets one act at
+a time, and when that one dies another goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from redis import exceptions
+
+from relier.errors import RelierError
+from relier.phoenix.detector import Detector, Sighting
+from relier.phoenix.reaper import bring_back
+from relier.store import fleet
+from relier.store.broker import Broker
+
+logger = logging.getLogger(__name__)
+
+
+class Phoenix(threading.Thread):
+    """Watch a broker's fleet until stopped.
+
+    Args:
+        broker: the broker.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__(name="relier-phoenix", daemon=True)
+        self._broker = broker
+        self._store = broker.new_store(max_connections=2)
+        self._detector = Detector()
+        self._stopping = threading.Event()
+        self._every_s = broker.settings.resurrection_check_interval_s
+
+    def run(self) -> None:
+        """Look around until stopped; a server that is away only means to look again."""
+        while not self._stopping.wait(self._every_s):
+            try:
+                self.look()
+            except (exceptions.RedisError, RelierError) as error:
+                logger.debug("phoenix: %s; looking again", error)
+        self._store.close()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        if self.is_alive() and threading.current_thread() is not self:
+            self.join(timeout=2.0)
+
+    def look(self) -> None:
+        """Look once, and bring back what the dead held."""
+        store = self._store
+        sightings = {
+            worker: _sighting(entry) for worker, entry in fleet.entries(store).items()
+        }
+        client_ids = [s.client_id for s in sightings.values() if s.client_id]
+        connected = fleet.connected_clients(store, client_ids)
+        verdicts = self._detector.look(
+            sightings, connected, fleet.run_id(store), time.monotonic()
+        )
+        if verdicts and fleet.take_tick(store, int(self._every_s * 1000)):
+            for verdict in verdicts:
+                bring_back(store, self._broker, verdict)
+
+
+def _sighting(entry: dict[str, str]) -> Sighting:
+    return Sighting(
+        beat=entry.get("beat", ""),
+        client_id=entry.get("client_id", ""),
+        run_id=entry.get("run_id", ""),
+        ttl_s=int(entry.get("hb", "10000")) / 1000,
+        dying="dying" in entry or not entry,
+    )

@@ -1,0 +1,86 @@
+"""What the server must be for the guarantees to hold, checked before a worker starts."""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+from redis import exceptions
+
+from relier.errors import ConfigurationError
+from relier.store.broker import Broker
+
+logger = logging.getLogger(__name__)
+
+
+class Finding(NamedTuple):
+    """One check.
+
+    Args:
+        name: what was checked.
+        ok: whether it is as it must be; None when the server does not tell.
+        found: what was found.
+        fix: what to do when it is not.
+    """
+
+    name: str
+    ok: bool | None
+    found: str
+    fix: str
+
+
+def findings(broker: Broker) -> list[Finding]:
+    """Look at the server.
+
+    Raises:
+        RedisConnectionError: it cannot be reached.
+        UnsupportedServerError: it is too old.
+    """
+    version = broker.store.check_server()
+    return [
+        Finding("version", True, version, ""),
+        _setting(
+            broker,
+            "persistence",
+            "appendonly",
+            "yes",
+            "switch AOF on: `CONFIG SET appendonly yes` and `appendonly yes` in redis.conf; "
+            "without it a restart of Redis loses tasks",
+        ),
+        _setting(
+            broker,
+            "eviction",
+            "maxmemory-policy",
+            "noeviction",
+            "`CONFIG SET maxmemory-policy noeviction` and the same in redis.conf; any other "
+            "policy lets Redis delete tasks when memory is short",
+        ),
+    ]
+
+
+def preflight(broker: Broker) -> None:
+    """Refuse a server that would lose tasks; in development only warn.
+
+    Raises:
+        ConfigurationError: AOF is off, or the eviction policy is not noeviction.
+    """
+    wrong = [finding for finding in findings(broker) if finding.ok is False]
+    if not wrong:
+        return
+    text = "; ".join(f"{finding.found}: {finding.fix}" for finding in wrong)
+    if broker.settings.env == "development":
+        logger.warning("Redis at %s may lose tasks: %s", broker.address.public, text)
+        return
+    raise ConfigurationError(
+        f"Redis at {broker.address.public} may lose tasks: {text}. "
+        "(RELIER_ENV=development makes this a warning.)"
+    )
+
+
+def _setting(broker: Broker, name: str, parameter: str, wanted: str, fix: str) -> Finding:
+    try:
+        found = str(broker.store.redis.config_get(parameter).get(parameter, ""))
+    except exceptions.ResponseError:
+        # Hosted servers often forbid CONFIG; they also document what they run.
+        return Finding(name, None, f"{parameter} cannot be read", "check it with your provider")
+    return Finding(name, found == wanted, f"{parameter} is {found!r}", fix)

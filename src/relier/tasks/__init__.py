@@ -1,0 +1,1 @@
+"""What a user touches: the decorator, the task, its context, its receipt, the installation."""

@@ -1,0 +1,52 @@
+"""Celery's message sender, with a token on every publish and our error when Redis is away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+from celery.app.amqp import AMQP as CeleryAMQP
+from kombu.exceptions import OperationalError
+from redis import exceptions
+
+from relier.errors import RedisConnectionError
+from relier.protocol.identity import TOKEN_HEADER
+from relier.store.client import judge
+from relier.worker.publish import publish_token
+
+
+class AMQP(CeleryAMQP):  # type: ignore[misc]
+    """Mint one token per logical publish, before any retry loop."""
+
+    @classmethod
+    def take_over(cls, app: Celery) -> None:
+        """Use this class for an app, whether or not it has sent anything yet."""
+        app.amqp_cls = cls
+        existing = app.__dict__.get("amqp")
+        if existing is not None:
+            existing.__class__ = cls
+            existing.__dict__.pop("send_task_message", None)
+
+    def _create_task_sender(self) -> Callable[..., Any]:
+        send = super()._create_task_sender()
+        broker = self.app.relier.broker
+
+        def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:
+            # Celery copies custom headers when it retries: whatever token is there is another's.
+            headers = {**(options.pop("headers", None) or {})}
+            headers[TOKEN_HEADER] = publish_token(message.headers.get("id", ""))
+            try:
+                return send(producer, name, message, headers=headers, **options)
+            except exceptions.RedisError as error:
+                judge(error, broker.address, out_of_time=True)
+                raise
+            except OperationalError as error:
+                if isinstance(error, RedisConnectionError):
+                    raise
+                raise RedisConnectionError(
+                    f"Redis at {broker.address.public} cannot be reached ({error}). "
+                    "Check that it runs; then dispatch again."
+                ) from error
+
+        return send_task_message

@@ -1,0 +1,152 @@
+"""``rl_task``: the one decorator."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+
+from celery import Celery, current_app
+
+from relier.errors import ConfigurationError
+from relier.tasks.context import context_of, current
+from relier.tasks.receipt import Receipt
+from relier.tasks.task import RelierTask
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_CONTEXT_PARAMETER = "ctx"
+_loops = threading.local()
+
+
+class ProtectedTask(Protocol, Generic[P, R]):
+    """A task made by ``rl_task``, as a type checker sees it."""
+
+    name: str
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def push(self, *args: P.args, **kwargs: P.kwargs) -> Receipt: ...
+    def apush(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[Receipt]: ...
+    def push_many(self, calls: Iterable[Any]) -> list[Receipt]: ...
+    def apush_many(self, calls: Iterable[Any]) -> Awaitable[list[Receipt]]: ...
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Receipt: ...
+    def apply_async(self, args: Any = ..., kwargs: Any = ..., **options: Any) -> Receipt: ...
+    def s(self, *args: Any, **kwargs: Any) -> Any: ...
+    def si(self, *args: Any, **kwargs: Any) -> Any: ...
+    def signature(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+@overload
+def rl_task(function: Callable[P, R], /) -> ProtectedTask[P, R]: ...
+@overload
+def rl_task(
+    *,
+    queue: str = ...,
+    max_resurrections: int | None = ...,
+    name: str | None = ...,
+    app: Celery | None = ...,
+    **celery_options: Any,
+) -> Callable[[Callable[P, R]], ProtectedTask[P, R]]: ...
+
+
+def rl_task(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    queue: str | None = None,
+    max_resurrections: int | None = None,
+    name: str | None = None,
+    app: Celery | None = None,
+    **celery_options: Any,
+) -> Any:
+    """Make a function a protected task; works bare and with options, on ``def`` and ``async def``.
+
+    Args:
+        queue: where its messages go; None leaves that to Celery's routing ("celery" by default).
+        max_resurrections: how often it may come back after killing its own process; None takes
+            the setting ``MAX_RESURRECTIONS``.
+        name: the task's name; None makes it from module and function.
+        app: the Celery app; None takes the current one, which must be under ``Relier``.
+        celery_options: Celery's own task options (``autoretry_for``, ``bind``, ``rate_limit``...).
+
+    Raises:
+        ConfigurationError: an option cannot work.
+    """
+    if max_resurrections is not None and max_resurrections < 0:
+        raise ConfigurationError("max_resurrections must be 0 or more")
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        options = {**celery_options, "base": celery_options.get("base") or RelierTask}
+        if not issubclass(options["base"], RelierTask):
+            raise ConfigurationError(
+                f"{options['base'].__name__} must derive from relier's RelierTask: "
+                "class MyTask(RelierTask): ..."
+            )
+        if queue is not None:
+            options["queue"] = queue
+        if max_resurrections is not None:
+            options["max_resurrections"] = max_resurrections
+        if name is not None:
+            options["name"] = name
+        owner = app or _owner()
+        bound = bool(options.pop("bind", False))
+        return owner.task(bind=True, **options)(_body(function, bound=bound))
+
+    return decorate if function is None else decorate(function)
+
+
+def _owner() -> Celery:
+    """Return the app whose tasks these are: the current one, or relier's own."""
+    app = current_app._get_current_object()
+    if getattr(app, "relier", None) is None:
+        from relier.tasks.app import app as ready_app
+
+        return ready_app
+    return cast(Celery, app)
+
+
+def _body(function: Callable[..., Any], *, bound: bool) -> Callable[..., Any]:
+    """Return what Celery is to call: it sets the context and runs coroutines to their end."""
+    signature = inspect.signature(function)
+    wants_context = _CONTEXT_PARAMETER in signature.parameters
+    is_async = inspect.iscoroutinefunction(function)
+
+    @functools.wraps(function)
+    def body(task: Any, *args: Any, **kwargs: Any) -> Any:
+        context = context_of(task)
+        token = current.set(context)
+        try:
+            if wants_context:
+                kwargs[_CONTEXT_PARAMETER] = context
+            positional = (task, *args) if bound else args
+            result = function(*positional, **kwargs)
+            return _complete(result) if is_async else result
+        finally:
+            current.reset(token)
+
+    # Celery checks a dispatch against this: the function's own parameters, less the context.
+    body.__signature__ = _dispatch_signature(signature, bound=bound)  # type: ignore[attr-defined]
+    return body
+
+
+def _dispatch_signature(signature: inspect.Signature, *, bound: bool) -> inspect.Signature:
+    parameters = [p for p in signature.parameters.values() if p.name != _CONTEXT_PARAMETER]
+    if not bound:
+        task = inspect.Parameter("_task", inspect.Parameter.POSITIONAL_ONLY)
+        parameters.insert(0, task)
+    return signature.replace(parameters=parameters)
+
+
+def _complete(coroutine: Coroutine[Any, Any, R]) -> R:
+    """Run a coroutine on this thread's own event loop, which lives as long as the thread.
+
+    One loop for all its tasks: clients that a task opens may be used by the next.
+    """
+    runner: asyncio.Runner | None = getattr(_loops, "runner", None)
+    if runner is None:
+        runner = _loops.runner = asyncio.Runner()
+    return runner.run(coroutine)

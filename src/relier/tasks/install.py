@@ -1,0 +1,111 @@
+"""Put a Celery app under relier: ``Relier(app)``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+
+from relier import config
+from relier.config import Settings
+from relier.errors import ConfigurationError
+from relier.store.address import Address
+from relier.store.broker import Broker
+from relier.tasks.amqp import AMQP
+from relier.tasks.task import Protected, RelierTask, protect
+from relier.worker import transport
+from relier.worker.membership import Membership
+
+_DEFAULT_URL = "redis://127.0.0.1:6379/0"
+_CONTRADICTIONS = {
+    "broker_transport": "it would bring the stock transport back on failover",
+    "worker_consumer": "relier needs its own consumer",
+}
+
+
+class Relier:
+    """Protect an app's tasks.
+
+    Args:
+        app: the Celery app. Its broker must be Redis or Valkey; only this app is touched.
+        protect_all: also protect plain ``@app.task`` tasks, acks_early ones and Celery's own.
+        settings: any setting by its name, stronger than the environment and ``.env``.
+
+    Raises:
+        ConfigurationError: a setting cannot work, or the app's broker is not Redis.
+    """
+
+    def __init__(self, app: Celery, *, protect_all: bool = False, **settings: object) -> None:
+        if getattr(app, "relier", None) is not None:
+            raise ConfigurationError("this app is under relier already: call Relier(app) once")
+        self.app = app
+        self.protect_all = protect_all
+        self.settings: Settings = config.load(os.environ, Path(".env"), settings)
+        transport.register()
+        urls = self._broker_urls()
+        address = Address.parse(urls[0], _tls(app.conf.get("broker_use_ssl")))
+        prefix = (app.conf.get("broker_transport_options") or {}).get("global_keyprefix", "")
+        self.broker = Broker(address, self.settings, prefix)
+        self.membership = Membership(self.broker)
+        self._configure(urls)
+        app.relier = self
+
+    def _broker_urls(self) -> list[str]:
+        conf = self.app.conf
+        for name, why in _CONTRADICTIONS.items():
+            chosen = conf.get(name)
+            if chosen and chosen != "celery.worker.consumer:Consumer":
+                raise ConfigurationError(f"unset {name}: {why}")
+        url = self.settings.redis_url or conf.get("broker_url") or _DEFAULT_URL
+        urls = [each for part in _listed(url) for each in part.split(";")]
+        password = self.settings.redis_password
+        return [_with_password(each, password) if password else each for each in urls]
+
+    def _configure(self, urls: list[str]) -> None:
+        app, conf = self.app, self.app.conf
+        conf.broker_url = [_ours(url) for url in urls] if len(urls) > 1 else _ours(urls[0])
+        for name in ("broker_read_url", "broker_write_url"):
+            if conf.get(name):
+                conf[name] = [_ours(url) for url in _listed(conf[name])]
+        options = dict(conf.get("broker_transport_options") or {})
+        conf.broker_transport_options = {**options, transport.OPTION: self.membership}
+        if not conf.get("result_backend") and self.settings.redis_url:
+            conf.result_backend = self.settings.redis_url
+        conf.worker_consumer = "relier.worker.consumer:Consumer"
+        conf.task_publish_retry = False
+        conf.worker_cancel_long_running_tasks_on_connection_loss = False
+        AMQP.take_over(app)
+        if "Task" not in app.__dict__ and app.task_cls == "celery.app.task:Task":
+            app.task_cls = RelierTask if self.protect_all else app.task_cls
+        if self.protect_all:
+            app.on_after_finalize.connect(self._protect_all, weak=False)
+            if app.finalized:
+                self._protect_all(app)
+
+    def _protect_all(self, sender: Celery, **_: Any) -> None:
+        for task in sender.tasks.values():
+            if not isinstance(task, Protected):
+                protect(task)
+
+
+def _listed(url: str | Iterable[str]) -> list[str]:
+    return [url] if isinstance(url, str) else list(url)
+
+
+def _ours(url: str) -> str:
+    """Return the URL under relier's scheme."""
+    plain = url.removeprefix("relier+")
+    Address.parse(plain)
+    return f"{transport.SCHEME}+{plain.removeprefix('redis+') if '+socket' in plain else plain}"
+
+
+def _with_password(url: str, password: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return url if "@" in rest else f"{scheme}://:{password}@{rest}"
+
+
+def _tls(use_ssl: object) -> dict[str, Any]:
+    return dict(use_ssl) if isinstance(use_ssl, dict) else {}

@@ -1,0 +1,128 @@
+"""The protected task: Celery's, with our tracer, our request, and `push`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+from celery.app.task import Task
+
+from relier.tasks.dispatch import Dispatcher
+from relier.tasks.receipt import Receipt
+from relier.worker.execution import Execution, Run
+from relier.worker.publish import held_back
+
+
+class TraceSlot:
+    """Where Celery puts a task's tracer; what it finds there is ours.
+
+    Celery's prefork initializer, its consumer and its threads each assign ``__trace__`` at start,
+    so only a descriptor of the class keeps our tracer in place.
+    """
+
+    def __get__(self, task: Any, owner: type | None = None) -> Any:
+        return None if task is None else task.__dict__.get("_relier_trace")
+
+    def __set__(self, task: Any, celery_trace: Callable[..., Any] | None) -> None:
+        if celery_trace is None:
+            task.__dict__.pop("_relier_trace", None)
+        else:
+            task.__dict__["_relier_trace"] = Execution(task, task.app.relier.broker, celery_trace)
+
+
+class Protected:
+    """What makes a task protected, whatever its own class is."""
+
+    __trace__: ClassVar[TraceSlot] = TraceSlot()
+    Request = "relier.worker.request:Request"
+    acks_late = True
+    acks_on_failure_or_timeout = True
+    reject_on_worker_lost = False
+    retry_on_worker_lost = False
+    max_resurrections: int | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Protection does not depend on settings: a claim ends when the task has.
+        cls.acks_late = True
+
+    def retry(self, *args: Any, **kwargs: Any) -> Any:
+        """Retry as Celery does; the next generation is released by the commit."""
+        run = self._run()
+        if run is None:
+            return super().retry(*args, **kwargs)  # type: ignore[misc]
+        with held_back(run.outbox):
+            return super().retry(*args, **kwargs)  # type: ignore[misc]
+
+    def replace(self, sig: Any) -> Any:
+        """Replace the task by a signature; its publishes are released by the commit."""
+        run = self._run()
+        if run is None:
+            return super().replace(sig)  # type: ignore[misc]
+        with held_back(run.outbox):
+            return super().replace(sig)  # type: ignore[misc]
+
+    def _run(self) -> Run | None:
+        return getattr(self.request, "relier_run", None)  # type: ignore[attr-defined]
+
+
+class RelierTask(Protected, Task):  # type: ignore[misc]
+    """A protected task with relier's dispatch."""
+
+    abstract = True
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """Return what builds and sends this task's messages."""
+        found: Dispatcher | None = self.__dict__.get("_dispatcher")
+        if found is None:
+            found = self.__dict__["_dispatcher"] = Dispatcher(self)
+        return found
+
+    def push(self, *args: Any, **kwargs: Any) -> Receipt:
+        """Dispatch with these arguments, in one round trip.
+
+        Returns:
+            A receipt for the accepted task.
+
+        Raises:
+            PayloadError: the arguments cannot be serialised; nothing was enqueued.
+            RedisConnectionError: Redis did not answer within the socket timeout.
+            RedisFullError: Redis is out of memory; nothing was enqueued.
+            TypeError: the arguments do not fit the task's signature.
+        """
+        return self.dispatcher.push(args, kwargs)
+
+    async def apush(self, *args: Any, **kwargs: Any) -> Receipt:
+        """Dispatch from asyncio code; like :meth:`push`."""
+        return await self.dispatcher.apush(args, kwargs)
+
+    def push_many(self, calls: Iterable[Any]) -> list[Receipt]:
+        """Dispatch many calls in chunks, each chunk all or none.
+
+        Args:
+            calls: one item per call: a tuple of positional arguments, a dict of keyword arguments,
+                or any other value as the only argument.
+
+        Returns:
+            A receipt for each, in order.
+
+        Raises:
+            The errors of :meth:`push`; chunks sent before stay accepted.
+        """
+        return self.dispatcher.push_many(calls)
+
+    async def apush_many(self, calls: Iterable[Any]) -> list[Receipt]:
+        """Dispatch many calls from asyncio code; like :meth:`push_many`."""
+        return await self.dispatcher.apush_many(calls)
+
+
+def protect(task: Any) -> None:
+    """Protect a task that exists: it keeps its own class's behaviour, with ours in front."""
+    cls = type(task)
+    task.__class__ = type(cls.__name__, (Protected, cls), {"__module__": cls.__module__})
+    trace = task.__dict__.pop("__trace__", None)
+    if trace is not None:
+        task.__trace__ = trace
+    for name in ("acks_late", "reject_on_worker_lost", "retry_on_worker_lost", "Request"):
+        task.__dict__.pop(name, None)

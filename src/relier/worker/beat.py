@@ -1,0 +1,153 @@
+"""The beat: one OS thread per worker process that says "alive" and watches its own connection.
+
+An OS thread, for the timers of Celery's event loop stop while a thread pool drains and stall under
+the solo pool. The thread sleeps on its socket: if the server (or a failover) closes it, the worker
+registers its new connection at once, long before anybody could call it dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import socket
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING
+
+import redis
+from redis.exceptions import RedisError
+
+from relier.errors import RelierError
+from relier.store import claiming
+
+if TYPE_CHECKING:
+    from relier.worker.membership import Membership
+
+logger = logging.getLogger(__name__)
+
+_RECONNECT_PAUSE_S = 0.05
+_MOST_BETWEEN_BEATS_S = 1.0
+_ENDED_WITHIN_S = 0.05
+
+_open_beats: weakref.WeakSet[Beat] = weakref.WeakSet()
+
+
+class Beat(threading.Thread):
+    """Beat for one membership until stopped."""
+
+    def __init__(self, membership: Membership) -> None:
+        super().__init__(name="relier-beat", daemon=True)
+        self._membership = membership
+        self._every_s = min(membership.broker.settings.heartbeat_ttl_s / 5, _MOST_BETWEEN_BEATS_S)
+        self._stopping = threading.Event()
+        self._connection: redis.connection.AbstractConnection | None = None
+        self._waker, self._woken = socket.socketpair()
+        _open_beats.add(self)
+
+    def run(self) -> None:
+        """Beat, wait on the socket, and beat again."""
+        while not self._stopping.is_set():
+            try:
+                self._serve()
+            except (RedisError, RelierError, OSError) as error:
+                if not self._stopping.is_set():
+                    logger.debug("beat: %s; connecting again", error)
+                self._disconnect()
+                self._stopping.wait(_RECONNECT_PAUSE_S)
+        self._disconnect()
+
+    def stop(self) -> None:
+        """End the thread and close its connection."""
+        self._stopping.set()
+        self.wake()
+        if threading.current_thread() is not self:
+            self.join(timeout=2.0)
+
+    def wake(self) -> None:
+        """Have the server told soon what was ended."""
+        with contextlib.suppress(OSError):
+            self._waker.send(b"w")
+
+    def close_inherited(self) -> None:
+        """Close this process's copy of the parent's socket, so that it ends with the parent.
+
+        Only the descriptor is closed: a shutdown would cut the parent's own connection.
+        """
+        sock = getattr(self._connection, "_sock", None)
+        if sock is not None:
+            sock.close()
+
+    def _serve(self) -> None:
+        address = self._connect()
+        while not self._stopping.is_set():
+            self._beat(address)
+            self._membership.pay()
+            until = time.monotonic() + self._every_s
+            while (wait_s := until - time.monotonic()) > 0 and not self._stopping.is_set():
+                self._sleep_on_socket(wait_s)
+
+    def _connect(self) -> dict[str, str | int]:
+        """Connect, and return what identifies the connection to the server."""
+        self._disconnect()
+        pool = self._membership.broker.store.redis.connection_pool
+        connection = self._connection = pool.make_connection()
+        connection.connect()
+        client_id = int(self._ask("CLIENT", "ID"))
+        info = self._ask("INFO", "server")
+        run_id = next(
+            line.partition(":")[2].strip()
+            for line in info.decode().splitlines()
+            if line.startswith("run_id:")
+        )
+        return {"client_id": client_id, "run_id": run_id}
+
+    def _ask(self, *command: str | bytes | int | float) -> bytes:
+        assert self._connection is not None
+        self._connection.send_command(*command)
+        reply: bytes = self._connection.read_response()
+        return reply
+
+    def _beat(self, address: dict[str, str | int]) -> None:
+        membership = self._membership
+        worker = membership.worker_id
+        fields = {**address, "queues": ",".join(sorted(membership.queues))}
+        operation = claiming.beat(membership.broker.keys, worker, fields)
+        try:
+            alive = operation.parse(self._ask(*operation.command()))
+        except redis.exceptions.NoScriptError:
+            alive = operation.parse(
+                self._ask("EVAL", operation.script.source, *operation.command()[2:])
+            )
+        if not alive:
+            membership.rejoin(worker)
+            self._beat(address)
+
+    def _sleep_on_socket(self, wait_s: float) -> None:
+        sock = getattr(self._connection, "_sock", None)
+        if sock is None:
+            raise ConnectionError("not connected")
+        readable, _, _ = select.select([sock, self._woken], [], [], wait_s)
+        if sock in readable:
+            # Nothing was asked, so this is the server closing the connection.
+            raise ConnectionError("the server closed the beat's connection")
+        if self._woken in readable:
+            self._woken.recv(4096)
+            if not self._stopping.wait(_ENDED_WITHIN_S):
+                self._membership.flush_ended()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._connection = None
+
+
+def _close_inherited_beats() -> None:
+    for beat in list(_open_beats):
+        beat.close_inherited()
+    _open_beats.clear()
+
+
+os.register_at_fork(after_in_child=_close_inherited_beats)

@@ -1,0 +1,88 @@
+"""Celery's consumer, with an answer for every message that cannot be run."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery.worker.consumer import Consumer as CeleryConsumer
+
+from relier.store import claiming
+from relier.worker.bootsteps import Fleet
+from relier.worker.membership import Held, Membership
+from relier.worker.transport import bury
+
+logger = logging.getLogger(__name__)
+
+MOST_DEFERRALS = 20
+"""1, 2, 4 .. 32 s: about nine minutes for a worker that knows the task to come up."""
+
+
+class Consumer(CeleryConsumer):  # type: ignore[misc]
+    """A consumer that keeps what it cannot run."""
+
+    class Blueprint(CeleryConsumer.Blueprint):  # type: ignore[misc]
+        """Celery's steps and ours."""
+
+        default_steps = [*CeleryConsumer.Blueprint.default_steps, Fleet]
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        """Bury a message that carries no task."""
+        self._bury(message, "no task in its headers")
+
+    def on_decode_error(self, message: Any, exc: BaseException) -> None:
+        """Bury a message whose body does not decode."""
+        self._bury(message, f"its body does not decode: {exc}")
+
+    def on_invalid_task(self, body: Any, message: Any, exc: BaseException) -> None:
+        """Bury a task message that Celery refuses."""
+        self._bury(message, f"{type(exc).__name__}: {exc}")
+
+    def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
+        """Put a task off that this worker does not know: a newer worker may."""
+        held = self._take(message)
+        name = message.headers.get("task", "")
+        if held is None:
+            return
+        broker = self._membership.broker
+        letter = {
+            "reason": "unregistered",
+            "error": f"TaskNotRegisteredError: no worker knew {name!r} for as long as it was kept; "
+            "import its module in a worker, then `rl dlq release`",
+            "name": name,
+        }
+        verdict = broker.store.run(
+            claiming.defer(
+                broker.keys,
+                held.claim,
+                held.task_id,
+                delay_ms=0,
+                most_deferrals=MOST_DEFERRALS,
+                letter=letter,
+            )
+        )
+        logger.error(
+            "this worker does not know the task %r of message %s: %s. Import its module "
+            "(--include) if it should.",
+            name,
+            held.task_id,
+            verdict,
+        )
+        message.ack_log_error(logger, self.connection_errors)
+
+    @property
+    def _membership(self) -> Membership:
+        membership: Membership = self.connection.transport.membership
+        return membership
+
+    def _take(self, message: Any) -> Held | None:
+        return self._membership.free(message.delivery_tag)
+
+    def _bury(self, message: Any, error: str) -> None:
+        held = self._take(message)
+        if held is not None:
+            headers = message.headers if isinstance(message.headers, dict) else {}
+            letter_id = held.task_id or f"raw-{held.claim.number}"
+            name = str(headers.get("task", ""))
+            bury(self._membership.broker, held.claim, letter_id, error, name)
+        message.ack_log_error(logger, self.connection_errors)

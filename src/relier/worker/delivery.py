@@ -1,0 +1,84 @@
+"""Turn a claimed element into the message that kombu delivers, or say why it cannot be one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from kombu.utils.json import loads
+
+from relier.protocol.identity import TOKEN_HEADER
+from relier.store.claiming import Claimed
+from relier.worker.membership import Held
+
+
+class UnreadableError(ValueError):
+    """The element is no message of kombu's; the text says what is wrong with it."""
+
+
+def read(claimed: Claimed) -> dict[str, Any]:
+    """Decode an element of a list.
+
+    Raises:
+        UnreadableError: it is not JSON, or lacks what every kombu message has.
+    """
+    try:
+        payload = loads(claimed.raw)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UnreadableError(f"not JSON: {error}") from error
+    if not isinstance(payload, dict):
+        raise UnreadableError("not a JSON object")
+    properties = payload.get("properties")
+    if not isinstance(properties, dict):
+        raise UnreadableError("no properties")
+    if not properties.get("delivery_tag"):
+        raise UnreadableError("no delivery_tag among its properties")
+    if not isinstance(properties.get("delivery_info"), dict):
+        raise UnreadableError("no delivery_info among its properties")
+    return payload
+
+
+def adopt(claimed: Claimed, payload: dict[str, Any]) -> Held:
+    """Let the claim's tag stand in for the message's: two deliveries must never share one."""
+    properties = payload["properties"]
+    headers = payload.get("headers")
+    task_id = headers.get("id") if isinstance(headers, dict) else None
+    held = Held(
+        claimed.claim,
+        str(properties["delivery_tag"]),
+        claimed.outcome,
+        claimed.replays,
+        str(task_id or ""),
+    )
+    properties["delivery_tag"] = claimed.claim.tag
+    return held
+
+
+def early_by_ms(payload: dict[str, Any]) -> int:
+    """Return how long a delivered task message should still wait, and strip its eta if it need not.
+
+    What relier enqueued waited on the server's clock and is due, whatever the eta says: Celery's own
+    timer would hold it again. A stock producer's eta is read by this machine's clock, as a stock
+    worker would.
+    """
+    headers = payload.get("headers")
+    if not isinstance(headers, dict) or not headers.get("eta"):
+        return 0
+    if headers.get(TOKEN_HEADER):
+        headers["eta"] = None
+        return 0
+    early_ms = until_ms(headers["eta"])
+    if early_ms <= 0:
+        headers["eta"] = None
+    return max(early_ms, 0)
+
+
+def until_ms(eta: object) -> int:
+    """Return the ms from now until an ISO 8601 eta; 0 for one that is none (Celery rejects it)."""
+    try:
+        due = datetime.fromisoformat(str(eta))
+    except ValueError:
+        return 0
+    if due.tzinfo is None:
+        due = due.replace(tzinfo=UTC)
+    return int((due - datetime.now(UTC)).total_seconds() * 1000)

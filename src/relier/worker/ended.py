@@ -1,0 +1,26 @@
+"""How a task's body ended, as a value."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from billiard.einfo import ExceptionInfo
+
+
+class Ended(NamedTuple):
+    """How a body ended.
+
+    Args:
+        state: Celery's state.
+        value: what it returned, or the exception.
+        einfo: of an exception.
+    """
+
+    state: str
+    value: Any
+    einfo: ExceptionInfo | None = None
+
+    @property
+    def traceback(self) -> str:
+        """Return the traceback as text."""
+        return str(self.einfo.traceback) if self.einfo else ""

@@ -1,0 +1,249 @@
+"""A worker process's place in the fleet: its id, its epoch, and what it holds.
+
+Held claims belong to the process, never to a channel: a channel dies with its connection, while the
+claims stay in Redis under this process's id until they are ended, given back or reaped.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from typing import Any, NamedTuple
+
+from relier.errors import RedisConnectionError
+from relier.protocol.identity import Claim, mint_worker_id
+from relier.store import claiming
+from relier.store.broker import Broker
+from relier.store.operations import Argument, Operation
+from relier.worker.beat import Beat
+
+logger = logging.getLogger(__name__)
+
+
+class Held(NamedTuple):
+    """One message in this process's hands.
+
+    Args:
+        claim: its claim.
+        delivery_tag: the message's own tag, from before the claim's took its place.
+        outcome: the saved outcome, when only its consequences are to be sent.
+        replays: how often that was tried by processes that died.
+        task_id: the task, or "" for a plain message.
+    """
+
+    claim: Claim
+    delivery_tag: str
+    outcome: bytes | None
+    replays: int
+    task_id: str
+
+
+class Membership:
+    """This process as a member of the fleet.
+
+    Args:
+        broker: the broker it takes messages from.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.worker_id = ""
+        self.epoch = 0
+        self.queues: set[str] = set()
+        self.held: dict[str, Held] = {}
+        self.concurrency = 1
+        self.pool = "none"
+        self.name = ""
+        self.reply_lost = False
+        self._ended: dict[str, list[tuple[str, str, str]]] = {}
+        self._owed: list[Operation[Any]] = []
+        self._lock = threading.RLock()
+        self._beat: Beat | None = None
+        self._pid = 0
+
+    def __repr__(self) -> str:
+        # Constant: kombu keys its connection pools by the text of the transport options.
+        return f"<Membership of {self.broker.address.public}>"
+
+    @property
+    def joined(self) -> bool:
+        """Return whether this very process (not its parent) has an entry."""
+        return bool(self.worker_id) and self._pid == os.getpid()
+
+    def join(self) -> None:
+        """Make an entry for this process and start its beat, once.
+
+        Raises:
+            RedisConnectionError: the server is away.
+        """
+        with self._lock:
+            if self.joined:
+                return
+            self._pid = os.getpid()
+            self.held.clear()
+            self._ended.clear()
+            self._enter()
+            self._beat = Beat(self)
+            self._beat.start()
+
+    def rejoin(self, refused: str) -> None:
+        """Go on under a new id, because ``refused`` was given up for dead.
+
+        Its claims are other workers' now: one line for each says so, and the scripts refuse
+        whatever is still done under them.
+        """
+        with self._lock:
+            if self.worker_id != refused:
+                return
+            for held in self.held.values():
+                logger.warning(
+                    "lost the claim on %s (claim %s): this worker was away too long and the task "
+                    "was given to another; its fence is stale and nothing of it will be committed",
+                    held.task_id or "a message",
+                    held.claim.number,
+                )
+            self.held.clear()
+            self._ended.clear()
+            self._enter()
+            logger.warning("worker %s was given up for dead; going on as %s", refused, self.worker_id)
+
+    def _enter(self) -> None:
+        worker_id = mint_worker_id()
+        self.broker.store.run(
+            claiming.hello(self.broker.keys, worker_id, {"epoch": 1, **self._facts()})
+        )
+        self.worker_id, self.epoch = worker_id, 1
+
+    def _facts(self) -> dict[str, Argument]:
+        return {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "pool": self.pool,
+            "name": self.name or f"{os.path.basename(sys.argv[0] or 'python')}",
+            "size": self.concurrency,
+            "started_ms": int(time.time() * 1000),
+            "hb": int(self.broker.settings.heartbeat_ttl_s * 1000),
+        }
+
+    # -- what this process holds
+
+    def hold(self, tag: str, held: Held) -> None:
+        """Remember a delivered claim."""
+        self.held[tag] = held
+
+    def free(self, tag: str) -> Held | None:
+        """Forget a claim that a pool process has ended, or will end."""
+        return self.held.pop(tag, None)
+
+    def end(self, tag: str, reason: str) -> None:
+        """End an unstarted claim; it goes to the server with the next claim or beat."""
+        held = self.free(tag)
+        if held is None or held.claim.worker != self.worker_id:
+            return
+        with self._lock:
+            ended = (held.claim.number, held.task_id, reason)
+            self._ended.setdefault(held.claim.queue, []).append(ended)
+        if self._beat:
+            self._beat.wake()
+
+    def take_ended(self) -> list[Operation[int]]:
+        """Return the operations that tell the server what was ended, and forget them."""
+        if not self._ended:
+            return []
+        with self._lock:
+            ended, self._ended = self._ended, {}
+        keys, worker = self.broker.keys, self.worker_id
+        return [claiming.discard(keys, worker, queue, each) for queue, each in ended.items()]
+
+    def flush_ended(self) -> None:
+        """Tell the server what was ended, now."""
+        for operation in self.take_ended():
+            self.broker.store.run(operation)
+
+    def give_back(self, tags: list[str]) -> None:
+        """Return unstarted claims to the head of their queues."""
+        by_queue: dict[str, list[str]] = {}
+        for tag in tags:
+            held = self.free(tag)
+            if held and held.claim.worker == self.worker_id:
+                by_queue.setdefault(held.claim.queue, []).append(held.claim.number)
+        for queue, numbers in by_queue.items():
+            self.broker.store.run(
+                claiming.release(self.broker.keys, self.worker_id, queue, numbers)
+            )
+
+    def owe(self, operation: Operation[Any]) -> Any:
+        """Run an operation that must happen in the end; False while Redis is away.
+
+        What became of a dead process's claim is known here and nowhere else: the beat goes on
+        trying until Redis has it.
+        """
+        try:
+            return self.broker.store.run(operation)
+        except RedisConnectionError as error:
+            logger.warning("Redis is away (%s); will %s later", error, operation.script.name)
+            with self._lock:
+                self._owed.append(operation)
+            return False
+
+    def pay(self) -> None:
+        """Run what is owed."""
+        while self._owed:
+            self.broker.store.run(self._owed[0])
+            with self._lock:
+                self._owed.pop(0)
+
+    # -- epochs
+
+    def new_epoch(self) -> None:
+        """Give back whatever did not start, and make claims that are still under way void.
+
+        Called after any connection error, and when the worker stops claiming: a reply that was
+        lost, or that arrives late, belongs to an older epoch.
+        """
+        with self._lock:
+            if not self.joined:
+                return
+            self.flush_ended()
+            self._reconcile(self.epoch + 1, [])
+            self.reply_lost = False
+
+    def reconcile(self) -> None:
+        """Give back claims that nobody here holds."""
+        with self._lock:
+            if self.joined:
+                self._reconcile(self.epoch, [held.claim.number for held in self.held.values()])
+
+    def _reconcile(self, epoch: int, held: list[str]) -> None:
+        worker = self.worker_id
+        operation = claiming.reconcile(
+            self.broker.keys, worker, epoch, sorted(self.queues), held
+        )
+        if self.broker.store.run(operation) < 0:
+            self.rejoin(worker)
+        else:
+            self.epoch = epoch
+
+    def leave(self) -> None:
+        """Give everything back and remove the entry, if nothing is running any more."""
+        with self._lock:
+            if not self.joined:
+                return
+            try:
+                self.new_epoch()
+                self._stop_beat()
+                keys, worker = self.broker.keys, self.worker_id
+                self.broker.store.run(claiming.goodbye(keys, worker, sorted(self.queues)))
+            except RedisConnectionError as error:
+                logger.warning("could not say goodbye (%s); others will notice", error)
+                self._stop_beat()
+            self.worker_id = ""
+
+    def _stop_beat(self) -> None:
+        if self._beat:
+            self._beat.stop()
+            self._beat = None

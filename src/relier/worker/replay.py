@@ -1,0 +1,141 @@
+"""Save an outcome so that another process can send its consequences, and read it back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from billiard.einfo import ExceptionInfo
+from celery import states
+from celery.exceptions import Ignore, Reject, Retry
+from kombu.serialization import dumps, loads, prepare_accept_content
+
+from relier.protocol import outcome as outcomes
+from relier.protocol.identity import Claim, Identity
+from relier.protocol.outcome import Failure, Message, Outcome, Value
+from relier.store import running
+from relier.store.keys import Keys
+from relier.store.operations import Operation
+from relier.store.publishing import Outgoing
+from relier.worker.ended import Ended
+from relier.worker.publish import Outbox
+from relier.worker.publish import held_back as _hold
+
+encode = outcomes.encode
+decode = outcomes.decode
+
+
+def saved(task: Any, outbox: Outbox, task_id: str, ended: Ended) -> Outcome:
+    """Return the outcome of a run as it is to be kept.
+
+    Raises:
+        kombu.exceptions.EncodeError: the return value cannot be serialised.
+    """
+    own = [_message(q, m) for q, m in outbox.messages if m.task_id == task_id]
+    others = [_message(q, m) for q, m in outbox.messages if m.task_id != task_id]
+    return Outcome(
+        state=ended.state,
+        value=_value(task, ended.value) if ended.state == states.SUCCESS else None,
+        failure=_failure(task, ended),
+        next=own[-1] if own else None,
+        published=others,
+    )
+
+
+def read(task: Any, data: bytes) -> Ended:
+    """Return how the body had ended."""
+    outcome = decode(data)
+    if outcome.state == states.SUCCESS and outcome.value:
+        value = outcome.value
+        accept = prepare_accept_content([value.content_type])
+        return Ended(
+            states.SUCCESS,
+            loads(value.data, value.content_type, value.content_encoding, accept=accept),
+        )
+    error = _exception(task, outcome)
+    if outcome.state == states.RETRY:
+        return Ended(states.RETRY, Retry(exc=error), None)
+    if outcome.state == states.IGNORED:
+        return Ended(states.IGNORED, Ignore(), None)
+    if outcome.state == states.REVOKED:
+        return Ended(states.REVOKED, error, None)
+    if outcome.state == states.REJECTED:
+        return Ended(states.REJECTED, Reject(requeue=outcome.next is not None), None)
+    traceback = outcome.failure.traceback if outcome.failure else ""
+    einfo = ExceptionInfo((type(error), error, None))
+    einfo.traceback = traceback or einfo.traceback
+    return Ended(states.FAILURE, error, einfo)
+
+
+def ack(keys: Keys, claim: Claim, who: Identity, outcome: Outcome) -> Operation[bool]:
+    """Return the operation that ends a claim after its consequences were accepted."""
+    if outcome.next is not None:
+        return running.ack_next(
+            keys, claim, who.task_id, outcome.next.queue, _outgoing(outcome.next)
+        )
+    if outcome.letter:
+        failure = outcome.failure
+        letter = {
+            "reason": outcome.letter,
+            "name": who.name,
+            "error": f"{failure.exc_type}: {' '.join(failure.exc_message)}" if failure else "",
+            "traceback": failure.traceback if failure else "",
+        }
+        return running.ack_dead(keys, claim, who.task_id, letter)
+    return running.ack(keys, claim, who.task_id)
+
+
+def held_back(outcome: Outcome) -> list[tuple[str, Outgoing]]:
+    """Return the publishes that waited for the commit."""
+    return [(message.queue, _outgoing(message)) for message in outcome.published]
+
+
+def publish_again(task: Any, request: Any, outbox: Outbox) -> None:
+    """Put the message itself into the outbox, for ``Reject(requeue=True)``."""
+    with _hold(outbox):
+        task.signature_from_request(request, retries=request.retries).apply_async()
+
+
+def _message(queue: str, out: Outgoing) -> Message:
+    raw = out.raw.encode() if isinstance(out.raw, str) else out.raw
+    return Message(queue, *out[:-1], raw)
+
+
+def _outgoing(message: Message) -> Outgoing:
+    return Outgoing(
+        message.task_id,
+        message.token,
+        message.generation,
+        message.suffix,
+        message.delay_ms,
+        message.name,
+        message.raw,
+    )
+
+
+def _value(task: Any, value: Any) -> Value:
+    content_type, encoding, data = dumps(value, serializer=task.app.conf.result_serializer)
+    return Value(content_type, encoding, data.encode() if isinstance(data, str) else data)
+
+
+def _failure(task: Any, ended: Ended) -> Failure | None:
+    error = ended.value.exc if ended.state == states.RETRY else ended.value
+    if ended.state not in (states.FAILURE, states.RETRY) or error is None:
+        return None
+    parts = task.backend.prepare_exception(error, serializer="json")
+    message = parts["exc_message"]
+    texts = [str(each) for each in message] if isinstance(message, list | tuple) else [str(message)]
+    return Failure(parts["exc_type"], parts["exc_module"], texts, ended.traceback)
+
+
+def _exception(task: Any, outcome: Outcome) -> BaseException:
+    failure = outcome.failure
+    if failure is None:
+        return RuntimeError(f"ended as {outcome.state}")
+    error: BaseException = task.backend.exception_to_python(
+        {
+            "exc_type": failure.exc_type,
+            "exc_module": failure.exc_module,
+            "exc_message": failure.exc_message,
+        }
+    )
+    return error

@@ -1,0 +1,138 @@
+"""Celery's request in the main process, for tasks that run under a claim.
+
+The main process never ends a claim that has started: the pool process does, or, when that is dead,
+``reap_claim``. Here a claim is only handed over, and prefetch credit freed.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import signals
+from celery.exceptions import TimeLimitExceeded
+from celery.worker import request as celery_request
+from celery.worker import state as worker_state
+
+from relier.protocol import outcome as outcomes
+from relier.protocol.outcome import Failure, Outcome
+from relier.store import reaping, running
+from relier.worker.grip import REQUEST_KEY, Grip
+from relier.worker.membership import Membership
+
+logger = logging.getLogger(__name__)
+
+
+class Request(celery_request.Request):  # type: ignore[misc]
+    """A request that carries its claim."""
+
+    _grip: Grip | None = None
+    _membership: Membership
+
+    def __init__(self, message: Any, **kwargs: Any) -> None:
+        super().__init__(message, **kwargs)
+        membership = getattr(message.channel, "membership", None)
+        held = membership.held.get(message.delivery_tag) if membership else None
+        if held is not None:
+            self._membership = membership
+            self._tag = message.delivery_tag
+            self._grip = Grip(held.claim, held.delivery_tag, held.outcome, held.replays)
+            self._request_dict[REQUEST_KEY] = self._grip
+
+    def acknowledge(self) -> None:
+        """Free the credit; the claim is the pool process's to end."""
+        if self._grip is not None:
+            self._membership.free(self._tag)
+        super().acknowledge()
+
+    def reject(self, requeue: bool = False) -> None:
+        """Free the credit; an unstarted message that is to be requeued goes back to its queue."""
+        if self._grip is not None and not requeue:
+            self._membership.free(self._tag)
+        super().reject(requeue=requeue)
+
+    def revoked(self) -> bool:
+        """Return whether the task is revoked; a replay is past being revoked."""
+        if self._grip is not None and self._grip.outcome is not None:
+            return False
+        return bool(super().revoked())
+
+    def _announce_revoked(
+        self, reason: str, terminated: bool, signum: Any, expired: bool
+    ) -> None:
+        if self._grip is None:
+            super()._announce_revoked(reason, terminated, signum, expired)
+            return
+        if terminated and self._condemn("revoked", Outcome(state="REVOKED")):
+            # A worker writes the state when it sends what follows; here only people are told.
+            celery_request.task_ready(self)
+            self.send_event("task-revoked", terminated=True, signum=signum, expired=expired)
+            self.acknowledge()
+            self._already_revoked = True
+            signals.task_revoked.send(
+                self.task, request=self._context, terminated=True, signum=signum, expired=expired
+            )
+            return
+        self._membership.end(self._tag, "expired" if expired else "revoked")
+        super()._announce_revoked(reason, terminated, signum, expired)
+
+    def on_failure(
+        self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
+    ) -> None:
+        """Hear of an error; one that did not come from the tracer means that the process died."""
+        if self._grip is None or return_ok:
+            super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+            return
+        error = getattr(exc_info.exception, "exc", None) or exc_info.exception
+        worker_state.task_ready(self)
+        if isinstance(error, TimeLimitExceeded):
+            self._timed_out(error)
+        elif not worker_state.should_terminate:
+            self._process_died(f"{type(error).__name__}: {error}")
+        self.acknowledge()
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """Hear of a time limit; a hard one was dealt with as the process was stopped."""
+        if self._grip is None or soft:
+            super().on_timeout(soft, timeout)
+
+    def _timed_out(self, error: TimeLimitExceeded) -> None:
+        message = f"{self.name} was stopped: it ran longer than its hard timeout ({error})"
+        failure = Failure("HardTimeoutError", "relier.errors", [message])
+        if self._condemn("hard timeout", Outcome("FAILURE", failure=failure, letter="hard_timeout")):
+            logger.error("%s[%s] was stopped at its hard timeout (%s)", self.name, self.id, error)
+
+    def _condemn(self, reason: str, outcome: Outcome) -> bool:
+        assert self._grip is not None
+        operation = running.condemn(
+            self._membership.broker.keys,
+            self._grip.claim,
+            self.id,
+            reason,
+            outcomes.encode(outcome),
+        )
+        return bool(self._membership.owe(operation))
+
+    def _process_died(self, reason: str) -> None:
+        assert self._grip is not None
+        broker = self._membership.broker
+        reaped = self._membership.owe(
+            reaping.reap_claim(broker.keys, self._grip.claim, reason[:200], broker.reap_rules)
+        )
+        if reaped and reaped.verdict in _REPORT:
+            logger.warning(
+                "the pool process of %s[%s] died (%s): %s",
+                self.name,
+                self.id,
+                reason,
+                _REPORT[reaped.verdict].format(returns=reaped.returns),
+            )
+
+
+_REPORT = {
+    "unstarted": "it had not started and goes back to its queue, unblamed",
+    "requeued": "it goes back to its queue (return {returns})",
+    "scheduled": "it comes back later (return {returns})",
+    "exhausted": "it killed its process too often and becomes a dead letter",
+    "replay": "it had committed; what follows from it will be sent by another process",
+}

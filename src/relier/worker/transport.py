@@ -1,0 +1,441 @@
+"""kombu's Redis transport with claims in place of BRPOP, and enqueue in place of LPUSH.
+
+Everything that is not a task message (replies, events, remote control) keeps kombu's own way.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from queue import Empty
+from time import monotonic
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
+from kombu.utils.json import dumps
+import redis
+from redis import exceptions
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from relier import config
+from relier.errors import RedisConnectionError
+from relier.store import claiming
+from relier.store.address import Address
+from relier.store.broker import Broker
+from relier.store.claiming import Claimed, Harvest
+from relier.store.operations import Operation
+from relier.worker import delivery, publish
+from relier.worker.membership import Membership
+
+logger = logging.getLogger(__name__)
+
+SCHEME = "relier"
+OPTION = "relier"
+"""The transport option that carries the process's membership."""
+
+_LONGEST_WAIT_S = 1.0
+_OVERDUE_S = 1.0
+_DEFERRALS = 30
+
+
+def register() -> None:
+    """Make kombu know ``relier+redis://`` and its like; ``redis://`` stays as it is."""
+    TRANSPORT_ALIASES[SCHEME] = "relier.worker.transport:Transport"
+
+
+class _Pending(NamedTuple):
+    """A reply that is under way: what was asked, and what to do with the answer."""
+
+    operation: Operation[Any] | None
+    on_reply: Callable[[Any], bool]
+
+
+def _nothing_delivered(_reply: object) -> bool:
+    return False
+
+
+class QoS(virtual.QoS):  # type: ignore[misc]
+    """Prefetch credit. What is unacknowledged lives in Redis, in the claims."""
+
+    channel: Channel
+    restore_at_shutdown = False
+
+    def ack(self, delivery_tag: str) -> None:
+        """End the claim unless a pool process has that duty, and free the credit."""
+        self.channel.membership.end(delivery_tag, "acknowledged")
+        super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Give the message back to the head of its queue, or end it."""
+        if requeue:
+            self.channel.membership.give_back([delivery_tag])
+        else:
+            self.channel.membership.end(delivery_tag, "rejected")
+        super().ack(delivery_tag)
+
+    def restore_unacked(self, client: object = None) -> list[Any]:
+        """Give back what was delivered on this channel and neither started nor ended."""
+        self._flush()
+        tags = list(self._delivered)
+        self._delivered.clear()
+        self.channel.membership.give_back(tags)
+        return []
+
+    def restore_visible(self, *args: object, **kwargs: object) -> None:
+        """Do nothing: no message becomes visible by a timeout."""
+
+
+class Poller(kombu_redis.MultiChannelPoller):  # type: ignore[misc]
+    """kombu's poller, with an eye on replies that are overdue."""
+
+    def on_poll_start(self) -> None:
+        """Send what each channel should have under way."""
+        self.maybe_check_brpop_health()
+        super().on_poll_start()
+
+    def maybe_check_brpop_health(self) -> None:
+        """Drop a connection whose reply is overdue: the link may be dead without a FIN."""
+        for channel in list(self._channels):
+            connection = channel._in_poll
+            if connection and monotonic() > channel.reply_due_at:
+                sock = getattr(connection, "_sock", None)
+                if sock is not None and not kombu_redis._socket_readable(sock):
+                    logger.warning("a reply from Redis is overdue; dropping the connection")
+                    connection.disconnect()
+
+
+class Channel(kombu_redis.Channel):  # type: ignore[misc]
+    """A channel that claims."""
+
+    QoS = QoS
+    reply_due_at = float("inf")
+    socket_timeout = 5.0
+    socket_connect_timeout = 5.0
+
+    def __init__(self, connection: Any, *args: Any, **kwargs: Any) -> None:
+        self._no_ack: set[str] = set()
+        self._rotation = 0
+        self._listening = False
+        self._next_due_s = _LONGEST_WAIT_S
+        self._replies: list[_Pending] = []
+        self._reconciled_at = monotonic()
+        self.membership: Membership = connection.membership
+        if self.membership.broker.address.url.startswith("rediss:"):
+            self.connection_class = redis.SSLConnection
+        super().__init__(connection, *args, **kwargs)
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        """Return connection parameters; kombu does not read the address behind ``relier+``."""
+        params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
+        address = urlsplit(self.connection.client.hostname or "")
+        if address.scheme in ("redis", "rediss"):
+            parsed = dict(redis.connection.parse_url(urlunsplit(address)))
+            parsed.pop("connection_class", None)
+            params.update({"host": "127.0.0.1", "port": self.connection.default_port, **parsed})
+        # Retrying is our own affair: a command that redis-py repeats may be done twice.
+        params["retry"] = Retry(NoBackoff(), 0)
+        params.pop("retry_on_timeout", None)
+        return params
+
+    # -- consuming
+
+    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
+        """Consume by claims, unless nobody is going to acknowledge."""
+        if no_ack:
+            self._no_ack.add(queue)
+        elif queue not in self._fanout_queues:
+            self.membership.join()
+            self.membership.queues.add(queue)
+        return super().basic_consume(queue, no_ack, *args, **kwargs)
+
+    def _claimable(self) -> list[str]:
+        return [queue for queue in self.active_queues if queue not in self._no_ack]
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        queues = self._claimable()
+        if not queues:
+            super()._brpop_start(timeout)
+            self.reply_due_at = monotonic() + _LONGEST_WAIT_S + _OVERDUE_S * 5
+            return
+        room = self._room()
+        if room <= 0:
+            return
+        membership = self.membership
+        if membership.reply_lost:
+            membership.new_epoch()
+        self._in_poll = self.client.connection
+        self._brpop_sent_at = monotonic()
+        if self._listening:
+            self._send_wait(queues)
+            return
+        for operation in membership.take_ended():
+            self._send(operation, _nothing_delivered)
+        self._send(self._claim(queues, room), self._on_harvest)
+
+    def _room(self) -> int:
+        """Return how many messages to claim now; 0 to wait until a batch is worth the trip."""
+        prefetch = self.qos.prefetch_count
+        if not prefetch:
+            return claiming.MOST_PER_CLAIM
+        held = len(self.qos._delivered) - len(self.qos._dirty)
+        busy_enough = max(2 * self.membership.concurrency, prefetch // 2)
+        if held > busy_enough:
+            return 0
+        return int(prefetch - held)
+
+    def _claim(self, queues: list[str], room: int) -> Operation[Harvest]:
+        self._rotation = (self._rotation + 1) % len(queues)
+        if self.queue_order_strategy == "round_robin":
+            queues = queues[self._rotation :] + queues[: self._rotation]
+        elif self.queue_order_strategy == "sorted":
+            queues = sorted(queues)
+        membership = self.membership
+        suffixes = [self._suffix(step) for step in self.priority_steps]
+        return claiming.claim(
+            membership.broker.keys, membership.worker_id, membership.epoch, queues, room, suffixes
+        )
+
+    def _suffix(self, step: int) -> str:
+        return f"{self.sep}{step}" if step else ""
+
+    def _send(self, operation: Operation[Any], on_reply: Callable[[Any], bool]) -> None:
+        self._replies.append(_Pending(operation, on_reply))
+        self.reply_due_at = monotonic() + _OVERDUE_S
+        self.client.connection.send_command(*operation.command())
+
+    def _send_wait(self, queues: list[str]) -> None:
+        """Block on the bells until something may be there, at most a second."""
+        bells = [self.membership.broker.keys.bell(queue) for queue in queues]
+        wait_s = min(_LONGEST_WAIT_S, self._next_due_s)
+        self._replies.append(_Pending(None, self._on_bell))
+        self.reply_due_at = monotonic() + wait_s + _OVERDUE_S
+        self.client.connection.send_command("BZPOPMIN", *bells, f"{max(wait_s, 0.001):.3f}")
+
+    def _on_bell(self, _reply: Any) -> bool:
+        self._listening = False
+        return False
+
+    def _on_harvest(self, harvest: Harvest) -> bool:
+        membership = self.membership
+        if harvest.refused == "gone":
+            membership.rejoin(membership.worker_id)
+            return False
+        self._listening = not harvest.claimed
+        self._next_due_s = (
+            _LONGEST_WAIT_S if harvest.next_due_ms is None else harvest.next_due_ms / 1000
+        )
+        for claimed in harvest.claimed:
+            self._deliver_claimed(claimed)
+        self._reconcile_at_times()
+        return bool(harvest.claimed)
+
+    def _brpop_read(self, **options: Any) -> bool:
+        if not self._replies:
+            return bool(super()._brpop_read(**options))
+        delivered = False
+        try:
+            while self._replies:
+                delivered = self._read_reply(self._replies.pop(0)) or delivered
+        except BaseException:
+            # Whatever else this connection would say belongs to an epoch that ends here.
+            self.membership.reply_lost = True
+            self._replies.clear()
+            self.client.connection.disconnect()
+            raise
+        finally:
+            self._in_poll = None
+            self.reply_due_at = float("inf")
+            self._flush_brpop_reauth()
+        if not delivered:
+            raise Empty
+        return True
+
+    def _read_reply(self, pending: _Pending) -> bool:
+        try:
+            reply = self.client.connection.read_response()
+        except exceptions.NoScriptError:
+            # A SCRIPT FLUSH, or a restart of the server: nothing was done yet.
+            if pending.operation is None:
+                raise
+            return pending.on_reply(self.membership.broker.store.run_once(pending.operation))
+        return pending.on_reply(pending.operation.parse(reply) if pending.operation else reply)
+
+    def _on_connection_disconnect(self, connection: Any) -> None:
+        if self._in_poll is connection and self._replies:
+            self.membership.reply_lost = True
+            self._replies.clear()
+        super()._on_connection_disconnect(connection)
+
+    def _reconcile_at_times(self) -> None:
+        """Once a heartbeat TTL, between two claims, give back what nobody here holds."""
+        ttl_s = self.membership.broker.settings.heartbeat_ttl_s
+        if monotonic() - self._reconciled_at > ttl_s:
+            self._reconciled_at = monotonic()
+            self.membership.reconcile()
+
+    def _deliver_claimed(self, claimed: Claimed) -> None:
+        """Deliver one message; whatever is wrong with it stays its own affair."""
+        try:
+            payload = delivery.read(claimed)
+            early_ms = delivery.early_by_ms(payload)
+            held = delivery.adopt(claimed, payload)
+            if early_ms:
+                self._put_off(held, early_ms)
+                return
+            self.membership.hold(claimed.claim.tag, held)
+            self.connection._deliver(payload, claimed.claim.queue)
+        except delivery.UnreadableError as error:
+            self._bury(claimed, str(error))
+        except self.connection_errors as error:
+            if not isinstance(error, KeyError):
+                raise
+            self._bury(claimed, f"cannot be delivered: {error!r}")
+        except (ValueError, TypeError, AttributeError) as error:
+            self._bury(claimed, f"cannot be delivered: {error!r}")
+
+    def _put_off(self, held: Any, delay_ms: int) -> None:
+        broker = self.membership.broker
+        letter = {"reason": "eta", "error": "its eta never came"}
+        broker.store.run(
+            claiming.defer(
+                broker.keys,
+                held.claim,
+                held.task_id,
+                delay_ms=delay_ms,
+                most_deferrals=_DEFERRALS,
+                letter=letter,
+            )
+        )
+
+    def _bury(self, claimed: Claimed, error: str) -> None:
+        self.membership.free(claimed.claim.tag)
+        bury(self.membership.broker, claimed.claim, f"raw-{claimed.claim.number}", error)
+
+    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
+        """Claim one message, or return None."""
+        if no_ack:
+            return super().basic_get(queue, no_ack=no_ack, **kwargs)
+        membership = self.membership
+        membership.join()
+        membership.queues.add(queue)
+        membership.flush_ended()
+        if membership.reply_lost:
+            membership.new_epoch()
+        try:
+            harvest = membership.broker.store.run_once(self._claim([queue], 1))
+        except RedisConnectionError:
+            membership.reply_lost = True
+            raise
+        for claimed in harvest.claimed:
+            try:
+                payload = delivery.read(claimed)
+            except delivery.UnreadableError as error:
+                self._bury(claimed, str(error))
+                continue
+            membership.hold(claimed.claim.tag, delivery.adopt(claimed, payload))
+            message = self.Message(payload, channel=self)
+            self.qos.append(message, message.delivery_tag)
+            return message
+        return None
+
+    def _basic_cancel(self, consumer_tag: str) -> Any:
+        queue = self._tag_to_queue.get(consumer_tag)
+        reply = super()._basic_cancel(consumer_tag)
+        if queue not in self._active_queues:
+            self._no_ack.discard(queue)
+        return reply
+
+    def close(self) -> None:
+        """Close; what was claimed but not started goes back to its queue."""
+        if self._in_poll and self._replies:
+            # No need to read the reply: what it carries is in our claims, and goes back below.
+            self._replies.clear()
+            self.client.connection.disconnect()
+            self._in_poll = None
+        if not self.closed and self._qos is not None and self.membership.joined:
+            try:
+                self._qos.restore_unacked()
+                self.membership.flush_ended()
+            except RedisConnectionError as error:
+                logger.warning("could not give claims back (%s); they will be reaped", error)
+        super().close()
+
+    # -- publishing
+
+    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        if not publish.is_task(message):
+            super()._put(queue, message, **kwargs)
+            return
+        headers = message["headers"]
+        delay_ms = delivery.until_ms(headers["eta"]) if headers.get("eta") else 0
+        suffix = self._suffix(self.priority(self._get_message_priority(message, reverse=False)))
+        outgoing = publish.outgoing(message, suffix, max(delay_ms, 0), dumps(message))
+        publish.send(self.membership.broker, queue, outgoing)
+        if queue in self._expires:
+            with self.conn_or_acquire() as client:
+                self._maybe_update_queues_expire(client, queue)
+
+    def _size(self, queue: str) -> int:
+        """Return how many messages of a queue wait, scheduled ones included."""
+        keys = self.membership.broker.keys
+        with self.conn_or_acquire() as client:
+            scheduled = client.execute_command("ZCARD", keys.scheduled(queue))
+        return int(super()._size(queue)) + int(scheduled)
+
+    def _purge(self, queue: str) -> int:
+        """Remove waiting and scheduled messages; return how many."""
+        keys = self.membership.broker.keys
+        scheduled = keys.scheduled(queue)
+        with self.conn_or_acquire() as client, client.pipeline() as pipe:
+            pipe.execute_command("ZCARD", scheduled)
+            pipe.execute_command("UNLINK", scheduled)
+            removed = int(pipe.execute()[0])
+        return int(super()._purge(queue)) + removed
+
+
+class Transport(kombu_redis.Transport):  # type: ignore[misc]
+    """The transport behind ``relier+redis://`` and its like."""
+
+    Channel = Channel
+    implements = kombu_redis.Transport.implements.extend(batch_publish=False)
+    supports_batch_publish = False
+    connection_errors = (*kombu_redis.Transport.connection_errors, RedisConnectionError)
+    # Publishing retries in the store, within the socket timeout; kombu must not add to that.
+    recoverable_connection_errors = kombu_redis.Transport.connection_errors
+    recoverable_channel_errors = kombu_redis.Transport.channel_errors
+
+    def __init__(self, client: Any, **kwargs: Any) -> None:
+        super().__init__(client, **kwargs)
+        self.cycle = Poller()
+
+        options = client.transport_options
+        if OPTION not in options:
+            options[OPTION] = Membership(plain_broker(client))
+        self.membership: Membership = options[OPTION]
+
+
+def plain_broker(connection: Any) -> Broker:
+    """Return the broker of a kombu connection that no Celery app prepared."""
+    options = connection.transport_options
+    url = connection.as_uri(include_password=True)
+    tls = connection.ssl if isinstance(connection.ssl, dict) else {}
+    prefix = options.get("global_keyprefix", "")
+    return Broker(Address.parse(url, tls), config.load(os.environ), prefix)
+
+
+def bury(broker: Broker, claim: Any, letter_id: str, error: str, name: str = "") -> None:
+    """Send a message that cannot be run to the dead letters, and say so."""
+    letter = {"reason": "unreadable", "error": error, "name": name}
+    if broker.store.run(claiming.bury(broker.keys, claim, letter_id, letter)):
+        logger.error(
+            "a message of queue %s cannot be run and is a dead letter now: %s; "
+            "see `rl dlq inspect %s`",
+            claim.queue,
+            error,
+            letter_id,
+        )
