@@ -1,7 +1,7 @@
 """Phoenix as a service: look, judge, bring back, several times a second.
 
-It runs in every worker and as ``rl run-resurrector``. All of them watch; the tick key lets one act at
-a time, and when that one dies another goes on.
+It runs in every worker and as ``rl run-resurrector``. All of them watch; the tick key lets one act
+at a time, and when that one dies another goes on.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-
-from redis import exceptions
+from collections.abc import Mapping
 
 from relier.errors import RelierError
 from relier.phoenix.detector import Detector, Sighting
@@ -41,8 +40,11 @@ class Phoenix(threading.Thread):
         while not self._stopping.wait(self._every_s):
             try:
                 self.look()
-            except (exceptions.RedisError, RelierError) as error:
+            except RelierError as error:
                 logger.debug("phoenix: %s; looking again", error)
+            except Exception:
+                # Nobody would come back from the dead if this thread died of a surprise.
+                logger.exception("phoenix could not look around; looking again")
         self._store.close()
 
     def stop(self) -> None:
@@ -54,20 +56,15 @@ class Phoenix(threading.Thread):
     def look(self) -> None:
         """Look once, and bring back what the dead held."""
         store = self._store
-        sightings = {
-            worker: _sighting(entry) for worker, entry in fleet.entries(store).items()
-        }
-        client_ids = [s.client_id for s in sightings.values() if s.client_id]
-        connected = fleet.connected_clients(store, client_ids)
-        verdicts = self._detector.look(
-            sightings, connected, fleet.run_id(store), time.monotonic()
-        )
+        seen = fleet.survey(store)
+        sightings = {worker: _sighting(entry) for worker, entry in seen.entries.items()}
+        verdicts = self._detector.look(sightings, seen.connected, seen.run_id, time.monotonic())
         if verdicts and fleet.take_tick(store, int(self._every_s * 1000)):
             for verdict in verdicts:
                 bring_back(store, self._broker, verdict)
 
 
-def _sighting(entry: dict[str, str]) -> Sighting:
+def _sighting(entry: Mapping[str, str]) -> Sighting:
     return Sighting(
         beat=entry.get("beat", ""),
         client_id=entry.get("client_id", ""),

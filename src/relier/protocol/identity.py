@@ -1,8 +1,8 @@
 """Who a message is: its task, its place in the task's life, and the token of its publish.
 
-A task id names a life; ``retry()`` and ``replace()`` publish the same id again, so a publish is told
-apart by its generation, and a repeated publish is recognised by its token, which is minted once,
-before any retry loop.
+A task id names a life; ``retry()`` and ``replace()`` publish the same id again, so a publish is
+told apart by its generation, and a repeated publish is recognised by its token, which is minted
+once, before any retry loop.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Outcome(msgspec.Struct, frozen=True):
     value: Value | None = None
     failure: Failure | None = None
     next: Message | None = None
-    published: list[Message] = []  # noqa: RUF012 - msgspec copies the default
+    published: list[Message] = []
     letter: str = ""
     version: int = VERSION
 

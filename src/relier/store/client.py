@@ -10,8 +10,6 @@ import asyncio
 import time
 from typing import Any, TypeVar
 
-import redis
-import redis.asyncio
 from redis import exceptions
 
 from relier.errors import RedisConnectionError, RedisFullError, UnsupportedServerError

@@ -3,20 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from redis import exceptions
 
-from relier.store.client import Store
+from relier.store.client import Store, judge
+
+
+class Survey(NamedTuple):
+    """One look at the fleet.
+
+    Args:
+        entries: each worker's entry by its id; empty for one that has just gone.
+        connected: the client ids among theirs that the server still knows, or None when it may not
+            be asked.
+        run_id: the server's; it changes with a restart and with a failover.
+    """
+
+    entries: Mapping[str, Mapping[str, str]]
+    connected: set[str] | None
+    run_id: str
+
+
+def survey(store: Store) -> Survey:
+    """Look at the fleet.
+
+    Raises:
+        RedisConnectionError: the server is away.
+    """
+    try:
+        entries = _entries(store)
+        client_ids = [entry["client_id"] for entry in entries.values() if entry.get("client_id")]
+        return Survey(entries, _connected(store, client_ids), _run_id(store))
+    except exceptions.RedisError as error:
+        judge(error, store.address, out_of_time=True)
+        raise
 
 
 def known_queues(store: Store) -> list[str]:
     """Return the names of the queues relier has seen."""
-    return sorted(name.decode() for name in store.redis.smembers(store.keys.queues))
+    return sorted(_texts(store.redis.smembers(store.keys.queues)))
 
 
-def entries(store: Store) -> Mapping[str, Mapping[str, str]]:
-    """Return the entry of each worker by its id; one that has just gone has an empty entry."""
-    workers = sorted(name.decode() for name in store.redis.smembers(store.keys.workers))
+def take_tick(store: Store, tick_ms: int) -> bool:
+    """Return whether this Phoenix may work now; one may per tick."""
+    try:
+        return bool(store.redis.set(store.keys.phoenix_tick, "1", nx=True, px=tick_ms))
+    except exceptions.RedisError as error:
+        judge(error, store.address, out_of_time=True)
+        raise
+
+
+def _entries(store: Store) -> dict[str, dict[str, str]]:
+    workers = sorted(_texts(store.redis.smembers(store.keys.workers)))
     if not workers:
         return {}
     with store.redis.pipeline(transaction=False) as pipe:
@@ -29,26 +68,23 @@ def entries(store: Store) -> Mapping[str, Mapping[str, str]]:
     }
 
 
-def connected_clients(store: Store, client_ids: Sequence[str]) -> set[str] | None:
-    """Return which client ids the server still knows, or None when we may not ask."""
+def _connected(store: Store, client_ids: Sequence[str]) -> set[str] | None:
     if not client_ids:
         return set()
     try:
-        listed = store.redis.execute_command("CLIENT", "LIST", "ID", *client_ids)
-    except (exceptions.NoPermissionError, exceptions.ResponseError):
+        listed: Any = store.redis.execute_command("CLIENT", "LIST", "ID", *client_ids)
+    except exceptions.ResponseError:
+        # An ACL that forbids it; then silence alone tells.
         return None
-    if isinstance(listed, bytes):
-        listed = listed.decode()
-    if isinstance(listed, str):
-        return {line.split(" ", 1)[0].removeprefix("id=") for line in listed.splitlines() if line}
+    if isinstance(listed, bytes | str):
+        text = listed.decode() if isinstance(listed, bytes) else listed
+        return {line.split(" ", 1)[0].removeprefix("id=") for line in text.splitlines() if line}
     return {str(client["id"]) for client in listed}
 
 
-def run_id(store: Store) -> str:
-    """Return the server's run id; it changes with a restart and with a failover."""
+def _run_id(store: Store) -> str:
     return str(store.redis.info("server")["run_id"])
 
 
-def take_tick(store: Store, tick_ms: int) -> bool:
-    """Return whether this Phoenix may work now; one may per tick."""
-    return bool(store.redis.set(store.keys.phoenix_tick, "1", nx=True, px=tick_ms))
+def _texts(values: Any) -> list[str]:
+    return [value.decode() for value in values]

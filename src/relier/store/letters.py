@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from relier.store.keys import Keys
-from relier.store.operations import Operation
+from relier.store.operations import Argument, Operation
 from relier.store.publishing import Outgoing
 from relier.store.scripts import load
 from relier.store.ttl import LIVE_RECORD_TTL_MS
@@ -27,7 +27,7 @@ def revive(keys: Keys, queue: str, letter_id: str, message: Outgoing) -> Operati
         keys.bell(queue),
         keys.events(queue),
     ]
-    arguments = [
+    arguments: list[Argument] = [
         letter_id,
         message.token,
         message.generation,

@@ -144,9 +144,7 @@ def abandon(keys: Keys, claim: Claim, task_id: str, reason: str) -> Operation[bo
     return Operation(_ABANDON, names, [claim.worker, claim.number, task_id, reason], bool)
 
 
-def condemn(
-    keys: Keys, claim: Claim, task_id: str, reason: str, outcome: bytes
-) -> Operation[bool]:
+def condemn(keys: Keys, claim: Claim, task_id: str, reason: str, outcome: bytes) -> Operation[bool]:
     """Commit a failure for a started task whose process was stopped, unless it had committed."""
     names = [
         keys.worker(claim.worker),

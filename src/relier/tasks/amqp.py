@@ -6,17 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
-from celery.app.amqp import AMQP as CeleryAMQP
+from celery.app import amqp
 from kombu.exceptions import OperationalError
-from redis import exceptions
 
-from relier.errors import RedisConnectionError
+from relier.errors import RedisConnectionError, RelierError
 from relier.protocol.identity import TOKEN_HEADER
-from relier.store.client import judge
 from relier.worker.publish import publish_token
+from relier.worker.transport import Transport
 
 
-class AMQP(CeleryAMQP):  # type: ignore[misc]
+class AMQP(amqp.AMQP):
     """Mint one token per logical publish, before any retry loop."""
 
     @classmethod
@@ -38,12 +37,9 @@ class AMQP(CeleryAMQP):  # type: ignore[misc]
             headers[TOKEN_HEADER] = publish_token(message.headers.get("id", ""))
             try:
                 return send(producer, name, message, headers=headers, **options)
-            except exceptions.RedisError as error:
-                judge(error, broker.address, out_of_time=True)
+            except RelierError:
                 raise
-            except OperationalError as error:
-                if isinstance(error, RedisConnectionError):
-                    raise
+            except (OperationalError, *Transport.recoverable_connection_errors) as error:
                 raise RedisConnectionError(
                     f"Redis at {broker.address.public} cannot be reached ({error}). "
                     "Check that it runs; then dispatch again."

@@ -18,17 +18,18 @@ from relier.tasks.task import RelierTask
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 _CONTEXT_PARAMETER = "ctx"
 _loops = threading.local()
 
 
-class ProtectedTask(Protocol, Generic[P, R]):
+class ProtectedTask(Protocol, Generic[P, R_co]):
     """A task made by ``rl_task``, as a type checker sees it."""
 
     name: str
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
     def push(self, *args: P.args, **kwargs: P.kwargs) -> Receipt: ...
     def apush(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[Receipt]: ...
     def push_many(self, calls: Iterable[Any]) -> list[Receipt]: ...

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 import msgspec
-from celery import signals, states
+from celery import signals
 from celery._state import get_current_worker_task
 from celery.utils.nodenames import anon_nodename
 from celery.utils.saferepr import saferepr
@@ -61,18 +61,18 @@ class Dispatcher:
         """Send one call."""
         if not self._short_cut():
             return _receipt(self._task.apply_async(args, kwargs))
-        message, body = self._build(args, kwargs)
+        message = self._build(args, kwargs)
         publish.send(self._broker, self._queue, message)
-        return self._sent(message, body)
+        return self._sent(message)
 
     async def apush(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Receipt:
         """Send one call from asyncio code."""
         if not self._short_cut():
             return _receipt(self._task.apply_async(args, kwargs))
-        message, body = self._build(args, kwargs)
+        message = self._build(args, kwargs)
         store = self._broker.async_store()
         await store.run(publishing.enqueue(self._broker.keys, self._queue, [message]))
-        return self._sent(message, body)
+        return self._sent(message)
 
     def push_many(self, calls: Iterable[Any]) -> list[Receipt]:
         """Send many calls, a chunk per script."""
@@ -99,7 +99,7 @@ class Dispatcher:
 
     def _chunks(self, calls: Iterable[Any]) -> Iterator[list[Outgoing]]:
         waiting = iter(calls)
-        while chunk := [self._build(*_call(each))[0] for each in islice(waiting, CHUNK)]:
+        while chunk := [self._build(*_call(each)) for each in islice(waiting, CHUNK)]:
             yield chunk
 
     def _short_cut(self) -> bool:
@@ -107,15 +107,11 @@ class Dispatcher:
         if not self._plain or self._app.conf.task_always_eager:
             return False
         # Whoever listens to publishing wants Celery's own way, with all its arguments.
-        return not (
-            signals.before_task_publish.receivers or signals.after_task_publish.receivers
-        )
+        return not (signals.before_task_publish.receivers or signals.after_task_publish.receivers)
 
     # -- building
 
-    def _build(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Outgoing, tuple[Any, ...]]:
+    def _build(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outgoing:
         task = self._task
         if task.typing:
             task.__header__(*args, **kwargs)
@@ -141,10 +137,7 @@ class Dispatcher:
             }
         )
         delay_ms = max(until_ms(headers["eta"]), 0) if headers["eta"] else 0
-        message = Outgoing(
-            task_id, headers[TOKEN_HEADER], 0, self._suffix, delay_ms, task.name, raw
-        )
-        return message, body
+        return Outgoing(task_id, headers[TOKEN_HEADER], 0, self._suffix, delay_ms, task.name, raw)
 
     def _serialize(self, body: Any) -> tuple[str, str, bytes]:
         try:
@@ -183,7 +176,7 @@ class Dispatcher:
 
     # -- after
 
-    def _sent(self, message: Outgoing, body: tuple[Any, ...]) -> Receipt:
+    def _sent(self, message: Outgoing) -> Receipt:
         receipt = self._receipt(message.task_id)
         parent = get_current_worker_task()
         if parent is not None and self._options.get("add_to_parent", parent.trail):
@@ -222,7 +215,9 @@ class _Fixed:
             "stamps": {},
         }
 
-    def headers(self, task_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    def headers(
+        self, task_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
         """Return the headers of one message."""
         headers = dict(self._template)
         headers["id"] = headers["root_id"] = task_id
@@ -238,7 +233,7 @@ class _Fixed:
         return headers
 
     def _expiry(self) -> str:
-        expires = self._expires
+        expires: Any = self._expires
         if isinstance(expires, int | float):
             message = self._app.amqp.as_task_v2("", "", expires=expires)
             return str(message.headers["expires"])
@@ -246,8 +241,6 @@ class _Fixed:
 
 
 _NO_CANVAS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-
-PENDING = states.PENDING
 
 
 def _call(each: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -14,8 +14,8 @@ _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.1
 
 
-class Receipt(AsyncResult):  # type: ignore[misc]
-    """An accepted task: ``.id``, ``.status``, ``.ready()``, ``.get(timeout)``, ``.aget(timeout)``."""
+class Receipt(AsyncResult):
+    """An accepted task: `.id`, `.status`, `.ready()`, `.get(timeout)`, `.aget(timeout)`."""
 
     async def aget(self, timeout: float | None = None, *, propagate: bool = True) -> Any:  # noqa: ASYNC109 - Celery's word
         """Wait for the result without blocking the event loop.

@@ -66,7 +66,7 @@ class Protected:
         return getattr(self.request, "relier_run", None)  # type: ignore[attr-defined]
 
 
-class RelierTask(Protected, Task):  # type: ignore[misc]
+class RelierTask(Protected, Task):
     """A protected task with relier's dispatch."""
 
     abstract = True

@@ -43,7 +43,7 @@ class Beat(threading.Thread):
         self._membership = membership
         self._every_s = min(membership.broker.settings.heartbeat_ttl_s / 5, _MOST_BETWEEN_BEATS_S)
         self._stopping = threading.Event()
-        self._connection: redis.connection.AbstractConnection | None = None
+        self._connection: redis.connection.ConnectionInterface | None = None
         self._waker, self._woken = socket.socketpair()
         _open_beats.add(self)
 
@@ -55,9 +55,16 @@ class Beat(threading.Thread):
             except (RedisError, RelierError, OSError) as error:
                 if not self._stopping.is_set():
                     logger.debug("beat: %s; connecting again", error)
-                self._disconnect()
-                self._stopping.wait(_RECONNECT_PAUSE_S)
+                self._connect_again()
+            except Exception:
+                # A beat that ends of a surprise would have a healthy worker reaped.
+                logger.exception("the beat stumbled; connecting again")
+                self._connect_again()
         self._disconnect()
+
+    def _connect_again(self) -> None:
+        self._disconnect()
+        self._stopping.wait(_RECONNECT_PAUSE_S)
 
     def stop(self) -> None:
         """End the thread and close its connection."""

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 _MAINTAIN_POOL_S = 0.1
 
 
-class Fleet(bootsteps.StartStopStep):  # type: ignore[misc]
+class Fleet(bootsteps.StartStopStep):
     """Be a member of the fleet for as long as the consumer runs."""
 
     requires = ("celery.worker.consumer.connection:Connection",)
@@ -43,7 +43,7 @@ class Fleet(bootsteps.StartStopStep):  # type: ignore[misc]
         membership.reply_lost = True
         self._watch_pool(consumer)
 
-    def stop(self, consumer: Any) -> None:
+    def stop(self, _consumer: Any) -> None:
         """Stop claiming: what has not started goes back to its queue at once."""
         if self._membership is not None:
             try:
@@ -62,7 +62,7 @@ class Fleet(bootsteps.StartStopStep):  # type: ignore[misc]
         signals.worker_shutdown.connect(self._leave, weak=False)
 
     def _watch_pool(self, consumer: Any) -> None:
-        """Notice a dead pool process within a tenth of a second; Celery's own look takes up to 5 s."""
+        """Notice a dead pool process in a tenth of a second; Celery's own look takes up to 5 s."""
         maintain = getattr(consumer.pool, "maintain_pool", None)
         if consumer.hub is None or maintain is None:
             return

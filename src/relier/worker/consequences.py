@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from celery import states
 from celery.app.task import Context
 from celery.backends.redis import RedisBackend
 from celery.canvas import Signature, maybe_signature
@@ -43,7 +42,7 @@ def send_success(
             following = maybe_signature(request.chain[-1], app=task.app).clone()
             pin(following, parent, "chain")
             following.apply_async((value,), chain=request.chain[:-1], **options)
-    with _chord_part(task, request, parent, again=again):
+    with _chord_part(task, request, again=again):
         task.backend.mark_as_done(request.id, value, request, store_result)
 
 
@@ -62,7 +61,7 @@ def send_failure(
         _pinned(maybe_signature(errback, app=task.app).clone(), parent, f"errback {index}")
         for index, errback in enumerate(request.errbacks or ())
     ]
-    with _chord_part(task, request, parent, again=again), on_behalf_of(parent):
+    with _chord_part(task, request, again=again), on_behalf_of(parent):
         task.backend.mark_as_failure(
             request.id, error, traceback, request=request, store_result=store_result
         )
@@ -77,7 +76,7 @@ def send_held_back(broker: Broker, messages: list[tuple[str, Outgoing]]) -> None
 class _chord_part:  # noqa: N801 - used as a context manager
     """Publish a chord's body under a token of the chord, whichever part comes last."""
 
-    def __init__(self, task: Any, request: Context, parent: Consequence, *, again: bool) -> None:
+    def __init__(self, task: Any, request: Context, *, again: bool) -> None:
         self._scope: Any = None
         if request.chord and request.group:
             if again and isinstance(task.backend, RedisBackend):
@@ -137,11 +136,3 @@ def _children(signature: Signature, kind: str | None) -> Iterator[Signature]:
 def _uuid(parent: Consequence, path: str) -> str:
     text = derive(parent.root, parent.task_id, parent.generation, f"id {path}")
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def retry_stored(task: Any, request: Context, error: BaseException, traceback: str) -> None:
-    """Store the state RETRY; the next generation is not released before this."""
-    task.backend.mark_as_retry(request.id, error, traceback, request=request)
-
-
-FAILED = states.FAILURE

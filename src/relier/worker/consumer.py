@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, ClassVar
 
 from celery.worker.consumer import Consumer as CeleryConsumer
 
@@ -18,15 +18,15 @@ MOST_DEFERRALS = 20
 """1, 2, 4 .. 32 s: about nine minutes for a worker that knows the task to come up."""
 
 
-class Consumer(CeleryConsumer):  # type: ignore[misc]
+class Consumer(CeleryConsumer):
     """A consumer that keeps what it cannot run."""
 
-    class Blueprint(CeleryConsumer.Blueprint):  # type: ignore[misc]
+    class Blueprint(CeleryConsumer.Blueprint):
         """Celery's steps and ours."""
 
-        default_steps = [*CeleryConsumer.Blueprint.default_steps, Fleet]
+        default_steps: ClassVar[list[Any]] = [*CeleryConsumer.Blueprint.default_steps, Fleet]
 
-    def on_unknown_message(self, body: Any, message: Any) -> None:
+    def on_unknown_message(self, _body: Any, message: Any) -> None:
         """Bury a message that carries no task."""
         self._bury(message, "no task in its headers")
 
@@ -34,11 +34,11 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
         """Bury a message whose body does not decode."""
         self._bury(message, f"its body does not decode: {exc}")
 
-    def on_invalid_task(self, body: Any, message: Any, exc: BaseException) -> None:
+    def on_invalid_task(self, _body: Any, message: Any, exc: BaseException) -> None:
         """Bury a task message that Celery refuses."""
         self._bury(message, f"{type(exc).__name__}: {exc}")
 
-    def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
+    def on_unknown_task(self, _body: Any, message: Any, _exc: BaseException) -> None:
         """Put a task off that this worker does not know: a newer worker may."""
         held = self._take(message)
         name = message.headers.get("task", "")

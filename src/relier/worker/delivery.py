@@ -57,9 +57,9 @@ def adopt(claimed: Claimed, payload: dict[str, Any]) -> Held:
 def early_by_ms(payload: dict[str, Any]) -> int:
     """Return how long a delivered task message should still wait, and strip its eta if it need not.
 
-    What relier enqueued waited on the server's clock and is due, whatever the eta says: Celery's own
-    timer would hold it again. A stock producer's eta is read by this machine's clock, as a stock
-    worker would.
+    What relier enqueued waited on the server's clock and is due, whatever the eta says: Celery's
+    own timer would hold it again. A stock producer's eta is read by this machine's clock, as a
+    stock worker would.
     """
     headers = payload.get("headers")
     if not isinstance(headers, dict) or not headers.get("eta"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -26,7 +25,14 @@ from celery.app.trace import (
     trace_ok_t,
     traceback_clear,
 )
-from celery.exceptions import Ignore, InvalidTaskError, Reject, Retry, WorkerShutdown, WorkerTerminate
+from celery.exceptions import (
+    Ignore,
+    InvalidTaskError,
+    Reject,
+    Retry,
+    WorkerShutdown,
+    WorkerTerminate,
+)
 from celery.utils.saferepr import saferepr
 from celery.utils.serialization import get_pickleable_etype, get_pickleable_exception
 from kombu.exceptions import EncodeError
@@ -158,7 +164,7 @@ class Execution:
             return Ended(states.IGNORED, error, ExceptionInfo(internal=True))
         except (WorkerShutdown, WorkerTerminate):
             raise
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the task raises is its outcome
             return self._failed(error)
         if any(message.task_id == request.id for _, message in run.outbox.messages):
             # retry(throw=False): the body returned, but the task goes on as its next generation.
@@ -258,7 +264,7 @@ class Execution:
         elif ended.state == states.RETRY:
             if stores:
                 error = getattr(ended.value, "exc", None)
-                consequences.retry_stored(task, request, error, ended.traceback)
+                task.backend.mark_as_retry(request.id, error, ended.traceback, request=request)
         elif ended.state == states.REVOKED:
             task.backend.mark_as_revoked(
                 request.id, "terminated", request=request, store_result=stores
@@ -281,9 +287,7 @@ class Execution:
         if run.grip.replays > self._broker.settings.max_interruptions:
             letter = {"reason": "consequences", "name": run.identity.name}
             letter["error"] = f"what follows from it could not be sent {run.grip.replays} times"
-            operation = running.ack_dead(
-                self._broker.keys, run.claim, run.identity.task_id, letter
-            )
+            operation = running.ack_dead(self._broker.keys, run.claim, run.identity.task_id, letter)
             self._persist(operation, run)
             return _ignored()
         saved = replay.decode(run.grip.outcome or b"")
@@ -370,7 +374,7 @@ class Execution:
         return _ignored()
 
     def _persist(self, operation: Operation[T], run: Run) -> T:
-        """Run an operation until Redis answers: the claim stays ours for as long as nobody reaps it."""
+        """Run an operation until Redis answers; the claim is ours until somebody reaps it."""
         complained = 0.0
         while True:
             try:
@@ -461,18 +465,14 @@ def _answer(run: Run, ended: Ended) -> Any:
         return _ignored()
     if ended.state == states.RETRY and ended.einfo is None:
         return _ignored()
-    einfo = ended.einfo or ExceptionInfo((type(ended.value), ended.value, None))
+    einfo = ended.einfo
     if isinstance(ended.value, SystemExit | MemoryError):
         # Handed over as they are, these would end Celery's main process.
-        stand_in = RuntimeError(f"{type(ended.value).__name__}: {ended.value}")
-        einfo = ExceptionInfo((RuntimeError, stand_in, ended.value.__traceback__))
+        einfo = replay.as_einfo(RuntimeError(f"{type(ended.value).__name__}: {ended.value}"))
     return trace_ok_t(einfo, TraceInfo(ended.state, ended.value), runtime_s, None)
 
 
 def _ignored() -> Any:
     """Return the answer that makes Celery free the message's credit and say no more."""
-    try:
-        raise Ignore
-    except Ignore as error:
-        einfo = ExceptionInfo(sys.exc_info(), internal=True)
-        return trace_ok_t(einfo, TraceInfo(states.IGNORED, error), 0.0, None)
+    ignore = Ignore()
+    return trace_ok_t(replay.as_einfo(ignore), TraceInfo(states.IGNORED, ignore), 0.0, None)

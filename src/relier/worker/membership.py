@@ -109,7 +109,9 @@ class Membership:
             self.held.clear()
             self._ended.clear()
             self._enter()
-            logger.warning("worker %s was given up for dead; going on as %s", refused, self.worker_id)
+            logger.warning(
+                "worker %s was given up for dead; going on as %s", refused, self.worker_id
+            )
 
     def _enter(self) -> None:
         worker_id = mint_worker_id()
@@ -220,9 +222,7 @@ class Membership:
 
     def _reconcile(self, epoch: int, held: list[str]) -> None:
         worker = self.worker_id
-        operation = claiming.reconcile(
-            self.broker.keys, worker, epoch, sorted(self.queues), held
-        )
+        operation = claiming.reconcile(self.broker.keys, worker, epoch, sorted(self.queues), held)
         if self.broker.store.run(operation) < 0:
             self.rejoin(worker)
         else:

@@ -76,8 +76,8 @@ def publish_token(task_id: str) -> str:
 
 def is_task(message: dict[str, Any]) -> bool:
     """Return whether a kombu message carries a task (protocol 2)."""
-    headers = message.get("headers")
-    return bool(headers) and "task" in headers and "id" in headers
+    headers = message.get("headers") or {}
+    return "task" in headers and "id" in headers
 
 
 def outgoing(message: dict[str, Any], suffix: str, delay_ms: int, raw: str | bytes) -> Outgoing:

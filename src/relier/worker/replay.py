@@ -59,11 +59,10 @@ def read(task: Any, data: bytes) -> Ended:
     if outcome.state == states.REVOKED:
         return Ended(states.REVOKED, error, None)
     if outcome.state == states.REJECTED:
-        return Ended(states.REJECTED, Reject(requeue=outcome.next is not None), None)
+        rejected = Reject(requeue=outcome.next is not None)
+        return Ended(states.REJECTED, rejected, as_einfo(rejected))
     traceback = outcome.failure.traceback if outcome.failure else ""
-    einfo = ExceptionInfo((type(error), error, None))
-    einfo.traceback = traceback or einfo.traceback
-    return Ended(states.FAILURE, error, einfo)
+    return Ended(states.FAILURE, error, as_einfo(error, traceback))
 
 
 def ack(keys: Keys, claim: Claim, who: Identity, outcome: Outcome) -> Operation[bool]:
@@ -125,6 +124,16 @@ def _failure(task: Any, ended: Ended) -> Failure | None:
     message = parts["exc_message"]
     texts = [str(each) for each in message] if isinstance(message, list | tuple) else [str(message)]
     return Failure(parts["exc_type"], parts["exc_module"], texts, ended.traceback)
+
+
+def as_einfo(error: BaseException, traceback: str = "") -> ExceptionInfo:
+    """Return the error as Celery reports errors, with the traceback of where it really arose."""
+    try:
+        raise error
+    except BaseException:  # noqa: BLE001 - raised on the line above, only to be described
+        einfo = ExceptionInfo()
+    einfo.traceback = traceback or einfo.traceback
+    return einfo
 
 
 def _exception(task: Any, outcome: Outcome) -> BaseException:

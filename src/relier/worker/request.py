@@ -23,7 +23,7 @@ from relier.worker.membership import Membership
 logger = logging.getLogger(__name__)
 
 
-class Request(celery_request.Request):  # type: ignore[misc]
+class Request(celery_request.Request):
     """A request that carries its claim."""
 
     _grip: Grip | None = None
@@ -33,7 +33,7 @@ class Request(celery_request.Request):  # type: ignore[misc]
         super().__init__(message, **kwargs)
         membership = getattr(message.channel, "membership", None)
         held = membership.held.get(message.delivery_tag) if membership else None
-        if held is not None:
+        if membership is not None and held is not None:
             self._membership = membership
             self._tag = message.delivery_tag
             self._grip = Grip(held.claim, held.delivery_tag, held.outcome, held.replays)
@@ -57,9 +57,7 @@ class Request(celery_request.Request):  # type: ignore[misc]
             return False
         return bool(super().revoked())
 
-    def _announce_revoked(
-        self, reason: str, terminated: bool, signum: Any, expired: bool
-    ) -> None:
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         if self._grip is None:
             super()._announce_revoked(reason, terminated, signum, expired)
             return
@@ -99,7 +97,8 @@ class Request(celery_request.Request):  # type: ignore[misc]
     def _timed_out(self, error: TimeLimitExceeded) -> None:
         message = f"{self.name} was stopped: it ran longer than its hard timeout ({error})"
         failure = Failure("HardTimeoutError", "relier.errors", [message])
-        if self._condemn("hard timeout", Outcome("FAILURE", failure=failure, letter="hard_timeout")):
+        outcome = Outcome("FAILURE", failure=failure, letter="hard_timeout")
+        if self._condemn("hard timeout", outcome):
             logger.error("%s[%s] was stopped at its hard timeout (%s)", self.name, self.id, error)
 
     def _condemn(self, reason: str, outcome: Outcome) -> bool:

@@ -13,11 +13,10 @@ from time import monotonic
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
-from kombu.transport import TRANSPORT_ALIASES
-from kombu.transport import redis as kombu_redis
-from kombu.transport import virtual
-from kombu.utils.json import dumps
 import redis
+from kombu.transport import TRANSPORT_ALIASES, virtual
+from kombu.transport import redis as kombu_redis
+from kombu.utils.json import dumps
 from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -59,7 +58,7 @@ def _nothing_delivered(_reply: object) -> bool:
     return False
 
 
-class QoS(virtual.QoS):  # type: ignore[misc]
+class QoS(virtual.QoS):
     """Prefetch credit. What is unacknowledged lives in Redis, in the claims."""
 
     channel: Channel
@@ -78,7 +77,7 @@ class QoS(virtual.QoS):  # type: ignore[misc]
             self.channel.membership.end(delivery_tag, "rejected")
         super().ack(delivery_tag)
 
-    def restore_unacked(self, client: object = None) -> list[Any]:
+    def restore_unacked(self, _client: object = None) -> list[Any]:
         """Give back what was delivered on this channel and neither started nor ended."""
         self._flush()
         tags = list(self._delivered)
@@ -90,7 +89,7 @@ class QoS(virtual.QoS):  # type: ignore[misc]
         """Do nothing: no message becomes visible by a timeout."""
 
 
-class Poller(kombu_redis.MultiChannelPoller):  # type: ignore[misc]
+class Poller(kombu_redis.MultiChannelPoller):
     """kombu's poller, with an eye on replies that are overdue."""
 
     def on_poll_start(self) -> None:
@@ -109,7 +108,7 @@ class Poller(kombu_redis.MultiChannelPoller):  # type: ignore[misc]
                     connection.disconnect()
 
 
-class Channel(kombu_redis.Channel):  # type: ignore[misc]
+class Channel(kombu_redis.Channel):
     """A channel that claims."""
 
     QoS = QoS
@@ -398,7 +397,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         return int(super()._purge(queue)) + removed
 
 
-class Transport(kombu_redis.Transport):  # type: ignore[misc]
+class Transport(kombu_redis.Transport):
     """The transport behind ``relier+redis://`` and its like."""
 
     Channel = Channel
