@@ -6,6 +6,8 @@ Celery's JSON form of an exception (module, class name, arguments).
 
 from __future__ import annotations
 
+from kombu.exceptions import OperationalError
+
 
 class RelierError(Exception):
     """Base of everything relier raises on purpose; catch it to catch them all."""
@@ -18,11 +20,11 @@ class ConfigurationError(RelierError):
     """
 
 
-class RedisConnectionError(RelierError):
+class RedisConnectionError(RelierError, OperationalError):
     """Redis did not answer within the socket timeout, or refused us.
 
-    The environment's fault. A dispatch that raises this may or may not have been accepted;
-    sending the same task id again is safe, for its token makes the second a no-op.
+    The environment's fault. A dispatch that raises this may or may not have been accepted. It is
+    kombu's `OperationalError` too, so code that catches what Celery raises goes on working.
     """
 
 
@@ -37,14 +39,6 @@ class UnsupportedServerError(RelierError):
     """The server is older than Redis 7, or lacks a command that the guarantees rest on.
 
     The operator's fault: upgrade to Redis 7 or later, or to any Valkey.
-    """
-
-
-class StaleClaimError(RelierError):
-    """An operation named a claim that is no longer ours, and so changed nothing.
-
-    Nobody's fault: this worker was paused or cut off and its tasks were given to another.
-    Stop working on the task; whoever holds its claim now will finish it.
     """
 
 

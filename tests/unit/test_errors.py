@@ -10,7 +10,11 @@ from celery import Celery
 from relier import errors
 from relier.errors import RelierError
 
-TREE = [cls for _, cls in inspect.getmembers(errors, inspect.isclass)]
+TREE = [
+    cls
+    for _, cls in inspect.getmembers(errors, inspect.isclass)
+    if cls.__module__ == errors.__name__
+]
 
 
 @pytest.mark.parametrize("error", TREE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import redis
 import redis.asyncio
@@ -48,15 +48,16 @@ class Address:
                 f"relier needs a Redis URL, and {parts.scheme!r}:// is not one: "
                 "use redis://, rediss:// or redis+socket://"
             )
-        plain = urlunsplit((scheme, parts.netloc, parts.path, urlencode(query), ""))
-        return cls(plain, dict(options or {}))
+        # Not urlunsplit: it drops the empty host of unix:///path.
+        plain = f"{scheme}://{parts.netloc}{parts.path}"
+        return cls(f"{plain}?{urlencode(query)}" if query else plain, dict(options or {}))
 
     @property
     def public(self) -> str:
         """Return the address without its password, for messages."""
         parts = urlsplit(self.url)
         host = parts.netloc.rpartition("@")[2]
-        return urlunsplit((parts.scheme, host, parts.path, "", ""))
+        return f"{parts.scheme}://{host}{parts.path}"
 
     @property
     def server(self) -> tuple[str, int, int]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any, ClassVar
 
+from celery.app.task import Context
 from celery.worker.consumer import Consumer as CeleryConsumer
 
+from relier.errors import TaskNotRegisteredError
 from relier.store import claiming
 from relier.worker.bootsteps import Fleet
 from relier.worker.membership import Held, Membership
@@ -45,12 +47,12 @@ class Consumer(CeleryConsumer):
         if held is None:
             return
         broker = self._membership.broker
-        letter = {
-            "reason": "unregistered",
-            "error": f"TaskNotRegisteredError: no worker knew {name!r} for as long as it was kept; "
-            "import its module in a worker, then `rl dlq release`",
-            "name": name,
-        }
+        error = TaskNotRegisteredError(
+            f"no worker knew {name!r} for as long as it was kept; import its module in a worker, "
+            "then `rl dlq release`"
+        )
+        letter = {"reason": "unregistered", "error": f"{type(error).__name__}: {error}"}
+        letter["name"] = name
         verdict = broker.store.run(
             claiming.defer(
                 broker.keys,
@@ -68,7 +70,19 @@ class Consumer(CeleryConsumer):
             held.task_id,
             verdict,
         )
+        if verdict == "buried":
+            self._fail(message, held.task_id, error)
         message.ack_log_error(logger, self.connection_errors)
+
+    def _fail(self, message: Any, task_id: str, error: Exception) -> None:
+        """Store the failure, so that nobody waits for ever for a task that nobody knows."""
+        try:
+            _, _, embed = message.payload
+            request = Context({**message.headers, **(embed or {})})
+            self.app.backend.mark_as_failure(task_id, error, request=request)
+        except Exception:
+            # A body that does not decode or a backend that is away; the dead letter says it all.
+            logger.exception("could not store the failure of %s", task_id)
 
     @property
     def _membership(self) -> Membership:

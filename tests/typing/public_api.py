@@ -1,0 +1,40 @@
+"""Never run, only type-checked: what a user's editor must know of the public API."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+from relier import Receipt, TaskContext, rl_task, task_context
+
+
+@rl_task
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+@rl_task(queue="invoices", max_resurrections=3, bind=False)
+async def render(order_id: str, pages: int = 1) -> str:
+    return order_id * pages
+
+
+def dispatch() -> None:
+    assert_type(add.push(1, 2), Receipt)
+    assert_type(add.delay(1, y=2), Receipt)
+    assert_type(add.push_many([(1, 2), {"x": 1, "y": 2}]), list[Receipt])
+    assert_type(add(1, 2), int)
+    add.push("1", 2)  # type: ignore[arg-type]
+    add.push(1)  # type: ignore[call-arg]
+    render.push("order-17", pages=2)
+    render.push(order_id=17)  # type: ignore[arg-type]
+
+
+async def dispatch_from_asyncio() -> None:
+    assert_type(await render.apush("order-17"), Receipt)
+    assert_type(await render("order-17"), str)
+    await add.apush(1, "2")  # type: ignore[arg-type]
+
+
+def inside_a_task() -> None:
+    context = task_context()
+    assert_type(context, TaskContext)
+    assert_type(context.fence, int)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from relier.phoenix.detector import GONE_GRACE_S, LONGEST_GAP_S, Detector, Sighting
+
+RUN = "run-1"
+
+
+def sighting(beat: int = 1, client: str = "7", run_id: str = RUN, ttl_s: float = 10) -> Sighting:
+    return Sighting(str(beat), client, run_id, ttl_s, dying=False)
+
+
+def look(
+    detector: Detector, now_s: float, seen: Sighting, connected: set[str] | None, run: str = RUN
+) -> list[str]:
+    return [v.reason for v in detector.look({"w": seen}, connected, run, now_s)]
+
+
+def watch(
+    detector: Detector, until_s: float, seen: Sighting, connected: set[str] | None
+) -> list[str]:
+    reasons: list[str] = []
+    for step in range(int(until_s * 10) + 1):
+        reasons = look(detector, step / 10, seen, connected)
+    return reasons
+
+
+def test_a_worker_that_beats_lives() -> None:
+    detector = Detector()
+    for step in range(300):
+        assert look(detector, step / 10, sighting(beat=step), {"7"}) == []
+
+
+def test_silence_for_a_whole_ttl_is_death() -> None:
+    detector = Detector()
+    assert watch(detector, 9.9, sighting(), {"7"}) == []
+    assert look(detector, 10.0, sighting(), {"7"}) == ["silence"]
+
+
+def test_a_lost_connection_that_is_not_replaced_is_death() -> None:
+    detector = Detector()
+    assert look(detector, 0.0, sighting(), set()) == []
+    assert look(detector, GONE_GRACE_S - 0.01, sighting(), set()) == []
+    assert look(detector, GONE_GRACE_S, sighting(), set()) == ["connection lost"]
+
+
+def test_a_new_connection_in_time_is_life() -> None:
+    detector = Detector()
+    look(detector, 0.0, sighting(), set())
+    look(detector, 0.5, sighting(beat=2, client="8"), {"8"})
+    assert look(detector, 2.0, sighting(beat=2, client="8"), {"8"}) == []
+
+
+def test_connections_to_another_run_of_the_server_tell_nothing() -> None:
+    detector = Detector()
+    assert watch(detector, 5, sighting(run_id="run-0"), set()) == []
+
+
+def test_where_clients_may_not_be_listed_only_silence_tells() -> None:
+    detector = Detector()
+    assert watch(detector, 9.9, sighting(), None) == []
+    assert look(detector, 10.0, sighting(), None) == ["silence"]
+
+
+def test_a_gap_in_the_watch_concludes_nothing() -> None:
+    detector = Detector()
+    watch(detector, 9.5, sighting(), {"7"})
+    late = 9.5 + LONGEST_GAP_S + 0.1
+    assert look(detector, late, sighting(), {"7"}) == []
+    assert look(detector, late + 1, sighting(), {"7"}) == []
+
+
+def test_a_restarted_server_starts_the_watch_anew() -> None:
+    detector = Detector()
+    watch(detector, 9.5, sighting(), {"7"})
+    assert look(detector, 10.0, sighting(), {"7"}, run="run-2") == []
+
+
+def test_a_worker_that_is_being_reaped_is_taken_up_at_once() -> None:
+    dying = sighting()._replace(dying=True)
+    assert look(Detector(), 0.0, dying, {"7"}) == ["being reaped"]
