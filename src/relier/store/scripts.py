@@ -32,3 +32,9 @@ def load(name: str) -> Script:
 
     source = (folder / f"{name}.lua").read_text()
     return Script(name, _INCLUDE.sub(included, source))
+
+
+def names() -> list[str]:
+    """Return the name of every operation's script."""
+    folder = files(__package__) / "lua"
+    return sorted(each.name.removesuffix(".lua") for each in folder.iterdir() if each.is_file())

@@ -101,13 +101,19 @@ def rl_task(
 
 
 def _owner() -> Celery:
-    """Return the app whose tasks these are: the current one, or relier's own."""
+    """Return the app whose tasks these are: the current one, or else relier's own."""
     app = current_app._get_current_object()
-    if getattr(app, "relier", None) is None:
-        from relier.tasks.app import app as ready_app
+    if getattr(app, "relier", None) is not None:
+        return cast(Celery, app)
+    if app.main != "default":
+        raise ConfigurationError(
+            f"the current Celery app ({app.main}) is not under relier yet: call Relier(app) where "
+            "the app is made, before the modules with @rl_task are imported"
+        )
+    # Imported here because this makes an app, and only who has none wants that.
+    from relier.tasks.app import app as ready_app
 
-        return ready_app
-    return cast(Celery, app)
+    return ready_app
 
 
 def _body(function: Callable[..., Any], *, bound: bool) -> Callable[..., Any]:

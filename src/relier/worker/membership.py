@@ -99,7 +99,7 @@ class Membership:
         with self._lock:
             if self.worker_id != refused:
                 return
-            for held in self.held.values():
+            for held in list(self.held.values()):
                 logger.warning(
                     "lost the claim on %s (claim %s): this worker was away too long and the task "
                     "was given to another; its fence is stale and nothing of it will be committed",
@@ -218,7 +218,9 @@ class Membership:
         """Give back claims that nobody here holds."""
         with self._lock:
             if self.joined:
-                self._reconcile(self.epoch, [held.claim.number for held in self.held.values()])
+                self._reconcile(
+                    self.epoch, [held.claim.number for held in list(self.held.values())]
+                )
 
     def _reconcile(self, epoch: int, held: list[str]) -> None:
         worker = self.worker_id

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from queue import Empty
 from time import monotonic
 from typing import Any, NamedTuple
@@ -174,7 +175,8 @@ class Channel(kombu_redis.Channel):
             return
         for operation in membership.take_ended():
             self._send(operation, _nothing_delivered)
-        self._send(self._claim(queues, room), self._on_harvest)
+        on_harvest = partial(self._on_harvest, membership.worker_id)
+        self._send(self._claim(queues, room), on_harvest)
 
     def _room(self) -> int:
         """Return how many messages to claim now; 0 to wait until a batch is worth the trip."""
@@ -219,10 +221,9 @@ class Channel(kombu_redis.Channel):
         self._listening = False
         return False
 
-    def _on_harvest(self, harvest: Harvest) -> bool:
-        membership = self.membership
+    def _on_harvest(self, worker: str, harvest: Harvest) -> bool:
         if harvest.refused == "gone":
-            membership.rejoin(membership.worker_id)
+            self.membership.rejoin(worker)
             return False
         self._listening = not harvest.claimed
         self._next_due_s = (
