@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_type
 
 from relier import Receipt, TaskContext, rl_task, task_context
@@ -20,7 +21,7 @@ async def render(order_id: str, pages: int = 1) -> str:
 def dispatch() -> None:
     assert_type(add.push(1, 2), Receipt)
     assert_type(add.delay(1, y=2), Receipt)
-    assert_type(add.push_many([(1, 2), {"x": 1, "y": 2}]), list[Receipt])
+    assert_type(add.push_many([(1, 2), {"x": 1, "y": 2}]), Sequence[Receipt])
     assert_type(add(1, 2), int)
     add.push("1", 2)  # type: ignore[arg-type]
     add.push(1)  # type: ignore[call-arg]

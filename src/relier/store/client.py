@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from redis import exceptions
@@ -74,6 +75,47 @@ class Store:
                 command = operation.command()
                 self._shed(error)
                 time.sleep(_PAUSE_S)
+
+    def run_all(self, operations: Iterable[Operation[Any]]) -> None:
+        """Run operations in order; the next is made while the server works on the last.
+
+        Raises:
+            As :meth:`run`; those before the failed one are done.
+        """
+        pool = self.redis.connection_pool
+        connection = pool.get_connection()
+        under_way: Operation[Any] | None = None
+        try:
+            for operation in operations:
+                self._receive(connection, under_way)
+                under_way = operation
+                self._transmit(connection, operation)
+            self._receive(connection, under_way)
+        except BaseException:
+            connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
+
+    def _transmit(self, connection: Any, operation: Operation[Any]) -> None:
+        try:
+            connection.send_command(*operation.command())
+        except _TRANSIENT:
+            # Told by the missing reply: the operation is then run again, which is safe.
+            connection.disconnect()
+
+    def _receive(self, connection: Any, operation: Operation[Any] | None) -> None:
+        if operation is None:
+            return
+        try:
+            if not connection.is_connected:
+                raise exceptions.ConnectionError("the connection was lost")
+            operation.parse(connection.read_response())
+        except (exceptions.NoScriptError, *_TRANSIENT):
+            self.run(operation)
+        except exceptions.RedisError as error:
+            judge(error, self.address, out_of_time=True)
+            raise
 
     def run_once(self, operation: Operation[T]) -> T:
         """Run one operation that must not be repeated when its reply is lost (``claim``).

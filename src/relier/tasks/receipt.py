@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 
 from celery import states
 from celery.exceptions import TimeoutError as CeleryTimeoutError
@@ -39,3 +40,34 @@ class Receipt(AsyncResult):
                 raise CeleryTimeoutError(f"{self.id} was not ready within {timeout} s")
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+
+class Receipts(Sequence[Receipt]):
+    """The receipts of a bulk dispatch, in its order; each is made when it is asked for.
+
+    Args:
+        ids: the task ids.
+        app: the app they belong to.
+        name: the task's name.
+        ignored: whether the task stores no result.
+    """
+
+    def __init__(self, ids: list[str], app: Any, name: str, *, ignored: bool) -> None:
+        self.ids = ids
+        self._app = app
+        self._name = name
+        self._ignored = ignored
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> Receipt: ...
+    @overload
+    def __getitem__(self, index: slice) -> Receipts: ...
+    def __getitem__(self, index: int | slice) -> Receipt | Receipts:
+        if isinstance(index, slice):
+            return Receipts(self.ids[index], self._app, self._name, ignored=self._ignored)
+        receipt = Receipt(self.ids[index], app=self._app, task_name=self._name)
+        receipt.ignored = self._ignored
+        return receipt

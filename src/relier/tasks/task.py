@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from celery.app.task import Task
 
 from relier.tasks.dispatch import Dispatcher
-from relier.tasks.receipt import Receipt
+from relier.tasks.receipt import Receipt, Receipts
 from relier.worker.execution import Execution, Run
 from relier.worker.publish import held_back
 
@@ -97,7 +97,7 @@ class RelierTask(Protected, Task):
         """Dispatch from asyncio code; like :meth:`push`."""
         return await self.dispatcher.apush(args, kwargs)
 
-    def push_many(self, calls: Iterable[Any]) -> list[Receipt]:
+    def push_many(self, calls: Iterable[Any]) -> Receipts:
         """Dispatch many calls in chunks, each chunk all or none.
 
         Args:
@@ -112,7 +112,7 @@ class RelierTask(Protected, Task):
         """
         return self.dispatcher.push_many(calls)
 
-    async def apush_many(self, calls: Iterable[Any]) -> list[Receipt]:
+    async def apush_many(self, calls: Iterable[Any]) -> Receipts:
         """Dispatch many calls from asyncio code; like :meth:`push_many`."""
         return await self.dispatcher.apush_many(calls)
 

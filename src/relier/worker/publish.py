@@ -68,10 +68,20 @@ def on_behalf_of(parent: Consequence) -> Iterator[None]:
         _consequence.reset(token)
 
 
-def publish_token(task_id: str) -> str:
-    """Return the token for one logical publish; called once, before any retry loop."""
+def publish_token(task_id: str, minted: str = "") -> str:
+    """Return the token for one logical publish; called once, before any retry loop.
+
+    Args:
+        task_id: the published task.
+        minted: a fresh random token to use, when the caller has one.
+    """
     parent = _consequence.get()
-    return parent.token(task_id) if parent else identity.mint_token()
+    return parent.token(task_id) if parent else minted or identity.mint_token()
+
+
+def is_held_back() -> bool:
+    """Return whether publishes go into a running task's outbox now."""
+    return _outbox.get() is not None
 
 
 def is_task(message: dict[str, Any]) -> bool:
