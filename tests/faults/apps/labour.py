@@ -1,0 +1,98 @@
+"""Tasks that write down what they do, wait for the test's leave, or kill what runs them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+
+from relier import Relier, rl_task
+from relier.tasks.context import task_context
+from support.journal import VARIABLE, Journal
+
+BROKER = "RELIER_TEST_BROKER"
+QUEUE = "labour"
+GATE_DEADLINE_S = 60.0
+MAIN_PID = os.getpid()
+"""The worker's main process, which imports this before it forks."""
+
+
+def gate(word: str) -> Path:
+    """Return the file whose existence lets `hold(word)` end."""
+    return Path(os.environ[VARIABLE]).with_name(f"gate-{word}")
+
+
+def note(word: str) -> str:
+    """Write the word down."""
+    Journal.from_env().write("ran", word)
+    return word
+
+
+def hold(word: str) -> str:
+    """Run until the test opens the gate."""
+    journal, context = Journal.from_env(), task_context()
+    journal.write("began", word, context.attempt, context.resurrections, context.fence)
+    deadline = time.monotonic() + GATE_DEADLINE_S
+    while not gate(word).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    journal.write("passed", word)
+    return word
+
+
+def work(word: str, duration_s: float) -> str:
+    """Run for a while."""
+    Journal.from_env().write("began", word)
+    time.sleep(duration_s)
+    Journal.from_env().write("passed", word)
+    return word
+
+
+def poison(word: str) -> str:
+    """Kill the process it runs in."""
+    Journal.from_env().write("ran", word)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return word
+
+
+def slayer(word: str) -> str:
+    """Kill the worker it runs in."""
+    Journal.from_env().write("ran", word)
+    os.kill(MAIN_PID, signal.SIGKILL)
+    time.sleep(GATE_DEADLINE_S)
+    return word
+
+
+def weigh(payload: str) -> int:
+    """Return the size of what came."""
+    return len(payload)
+
+
+def sink(values: list[Any]) -> None:
+    """Be the body of a chord."""
+    Journal.from_env().write("body", *values)
+
+
+def mourn(task_id: str) -> None:
+    """Be an errback, called as a task of its own with the failed task's id."""
+    Journal.from_env().write("mourned", task_id)
+
+
+def build(broker: str, *, queue: str = QUEUE, **conf: Any) -> Celery:
+    """Make an app with these tasks; a producer and its workers make the same one."""
+    app = Celery("labour", broker=broker, backend=broker, set_as_current=False)
+    app.conf.update(task_default_queue=queue, **conf)
+    Relier(app)
+    for function in (note, hold, work, weigh, sink, mourn):
+        rl_task(app=app, name=function.__name__, shared=False)(function)
+    for function in (poison, slayer):
+        options = {"max_resurrections": 2, "shared": False}
+        rl_task(app=app, name=function.__name__, **options)(function)
+    return app
+
+
+if BROKER in os.environ:
+    app = build(os.environ[BROKER])

@@ -1,0 +1,109 @@
+"""Processes die: what they held comes back, and only who is to blame is blamed."""
+
+from __future__ import annotations
+
+from celery import chord
+
+from faults.scene import FULL, Scene, kill
+from relier.errors import MaxResurrectionsExceededError
+from support.worker import Worker
+
+NEIGHBOURS = [f"w{i}" for i in range(8)]
+
+
+def test_all_that_a_killed_worker_held_comes_back(scene: Scene) -> None:
+    first = scene.worker("first")
+    held = [scene.push("hold", word) for word in ("a", "b")]
+    scene.began("a", "b")
+    notes = [scene.push("note", f"n{i}") for i in range(6)]
+    scene.wait_claimed(FULL)
+    second = scene.worker("second")
+    first.sigkill_tree()
+    scene.began("a", "b", times=2)
+    again = {entry.fields[1:4] for entry in scene.journal.entries("began")[2:]}
+    assert again == {("a", "2", "1"), ("b", "2", "1")}, "second start, first resurrection"
+    scene.let("a", "b")
+    scene.settle()
+
+    assert [scene.journal.count("ran", f"n{i}") for i in range(6)] == [1] * 6
+    assert [scene.returns(each) for each in notes] == [(0, 0)] * 6, "the unstarted are not blamed"
+    assert [scene.returns(each) for each in held] == [(0, 1)] * 2, "each was the other's neighbour"
+    assert {scene.state(each) for each in held + notes} == {"SUCCESS"}
+    assert scene.members() == {scene.member(second)}, "nothing is left of the dead worker"
+
+
+def test_what_dies_with_a_pool_process_runs_again(scene: Scene) -> None:
+    worker = scene.worker("only")
+    struck, spared = scene.push("hold", "struck"), scene.push("hold", "spared")
+    scene.began("struck", "spared")
+    note = scene.push("note", "behind")
+    kill(scene.journal.entries("began", "struck")[0].pid)
+    scene.began("struck", times=2)
+    scene.let("struck", "spared")
+    scene.settle()
+
+    assert scene.journal.count("began", "spared") == 1
+    assert scene.journal.count("ran", "behind") == 1
+    assert scene.returns(struck) == (1, 0)
+    assert scene.returns(spared) == scene.returns(note) == (0, 0)
+    assert {scene.state(each) for each in (struck, spared, note)} == {"SUCCESS"}
+    assert worker.running
+
+
+def test_poison_runs_so_often_and_no_more(scene: Scene) -> None:
+    worker = scene.worker("only", concurrency=3)
+    spared = scene.push("hold", "spared")
+    scene.began("spared")
+    task, note = scene.app.tasks["poison"], scene.app.tasks["note"]
+    mourned = task.apply_async(("mourned",), link_error=scene.app.signature("mourn")).id
+    header = [task.s("part"), note.s("other part")]
+    body = chord(header, app=scene.app)(scene.app.signature("sink")).id
+    notes = [scene.push("note", f"n{i}") for i in range(5)]
+    scene.accepted.append(mourned)
+    scene.wait(lambda: len(scene.letters()) == 2, "two dead letters")
+    scene.let("spared")
+    scene.settle()
+
+    assert scene.journal.count("ran", "mourned") == 3, "max_resurrections is 2"
+    assert scene.journal.count("ran", "part") == 3
+    letter = scene.letters()[mourned]
+    assert letter["reason"] == "max_resurrections"
+    assert letter["name"] == "poison"
+    assert "MaxResurrectionsExceededError" in letter["error"]
+    result = scene.app.AsyncResult(mourned)
+    assert (result.state, type(result.result)) == ("FAILURE", MaxResurrectionsExceededError)
+    scene.wait(lambda: scene.journal.count("mourned"), "the errback")
+    assert scene.journal.count("mourned", mourned) == 1
+    scene.wait(lambda: scene.state(body) == "FAILURE", "the chord to learn of it")
+    assert scene.journal.count("body") == 0
+    assert scene.journal.count("began", "spared") == 1
+    assert {scene.state(each) for each in (spared, *notes)} == {"SUCCESS"}
+    assert scene.returns(spared) == (0, 0)
+    assert worker.running
+
+
+def test_a_task_that_takes_its_worker_down_leaves_the_innocent_alive(scene: Scene) -> None:
+    fleet: list[Worker] = []
+
+    def staffed() -> None:
+        """Keep two workers alive, as a supervisor would."""
+        alive = [worker for worker in fleet if worker.running]
+        for _ in range(2 - len(alive)):
+            name = f"shift{len(fleet)}"
+            fleet.append(scene.worker(name, concurrency=4, wait_ready=False))
+
+    staffed()
+    innocents = [scene.push("work", word, 1.0) for word in NEIGHBOURS]
+    slayer = scene.push("slayer", "slayer")
+    scene.wait(
+        lambda: staffed() or slayer in scene.letters(), "the slayer's dead letter", deadline_s=90
+    )
+    scene.settle(deadline_s=60)
+
+    blamed, interrupted = scene.returns(slayer)
+    assert blamed == 3, "driven apart from the innocent, it was found alone"
+    assert scene.journal.count("ran", "slayer") == blamed + interrupted
+    assert scene.letters()[slayer]["reason"] == "max_resurrections"
+    assert scene.state(slayer) == "FAILURE"
+    assert [scene.state(each) for each in innocents] == ["SUCCESS"] * len(innocents)
+    assert [scene.returns(each)[0] for each in innocents] == [0] * len(innocents), "never alone"
