@@ -1,0 +1,1 @@
+"""Measure relier beside vanilla Celery, in one run on one machine."""

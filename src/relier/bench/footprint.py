@@ -1,0 +1,54 @@
+"""What an idle worker weighs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from relier.bench.figures import Figure, Spread, ratios
+from relier.bench.lab import Effort, Lab
+from relier.bench.waiting import BenchError
+from relier.bench.workload import RELIER, VANILLA
+
+NAME = "footprint"
+_BAR = 1.10
+_POOL = 2
+_IDLE_S = 2.0
+_MB = 1_000
+
+
+def measure(lab: Lab, effort: Effort) -> list[Figure]:
+    """Sum the proportional set sizes of an idle worker's processes, in turns."""
+    if not Path("/proc/self/smaps_rollup").exists():
+        raise BenchError("memory of processes can only be read on Linux (/proc/*/smaps_rollup)")
+    vanilla, ours = [], []
+    for _ in range(effort.repeats):
+        vanilla.append(_tree_mb(lab, VANILLA))
+        ours.append(_tree_mb(lab, RELIER))
+    ratio = ratios(ours, vanilla)
+    return [
+        Figure(
+            NAME,
+            f"idle worker with {_POOL} processes, PSS of the tree",
+            vanilla=Spread(vanilla, "MB"),
+            relier=Spread(ours, "MB"),
+            ratio=ratio,
+            bar=f"<= {_BAR:.2f}x",
+            met=ratio.median <= _BAR,
+        )
+    ]
+
+
+def _tree_mb(lab: Lab, flavour: str) -> float:
+    lab.fresh()
+    with lab.worker(flavour, concurrency=_POOL) as worker:
+        worker.wait_ready()
+        time.sleep(_IDLE_S)  # idle is what is measured: let its first timers pass
+        return sum(_pss_kb(pid) for pid in worker.processes()) / _MB
+
+
+def _pss_kb(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    return 0
