@@ -16,6 +16,7 @@ from redis import exceptions
 from relier.errors import RedisConnectionError, RedisFullError, UnsupportedServerError
 from relier.store.address import Address
 from relier.store.keys import Keys
+from relier.store.lines import AsyncLines, Lines
 from relier.store.operations import Operation
 
 T = TypeVar("T")
@@ -52,22 +53,20 @@ class Store:
         self.keys = keys
         self.timeout_s = timeout_s
         self.redis = address.connect(timeout_s=timeout_s, max_connections=max_connections)
+        self._lines = Lines(self.redis.connection_pool, max_connections, timeout_s)
 
-    def run(self, operation: Operation[T], *, timeout_s: float | None = None) -> T:
-        """Run one operation.
-
-        Args:
-            timeout_s: how long to try, when not the store's own.
+    def run(self, operation: Operation[T]) -> T:
+        """Run one operation, again and again until the timeout if its reply is lost.
 
         Raises:
             RedisConnectionError: the server did not answer in time, or refused us.
             RedisFullError: it is out of memory and refused a write.
         """
-        deadline = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
+        deadline = time.monotonic() + self.timeout_s
         command = operation.command()
         while True:
             try:
-                return operation.parse(self.redis.execute_command(*command))
+                return operation.parse(self._lines.ask(command))
             except exceptions.NoScriptError:
                 command = ("EVAL", operation.script.source, *command[2:])
             except exceptions.RedisError as error:
@@ -82,20 +81,18 @@ class Store:
         Raises:
             As :meth:`run`; those before the failed one are done.
         """
-        pool = self.redis.connection_pool
-        connection = pool.get_connection()
+        connection = self._lines.take()
         under_way: Operation[Any] | None = None
+        sound = False
         try:
             for operation in operations:
                 self._receive(connection, under_way)
                 under_way = operation
                 self._transmit(connection, operation)
             self._receive(connection, under_way)
-        except BaseException:
-            connection.disconnect()
-            raise
+            sound = True
         finally:
-            pool.release(connection)
+            self._lines.give(connection, sound=sound)
 
     def _transmit(self, connection: Any, operation: Operation[Any]) -> None:
         try:
@@ -126,10 +123,10 @@ class Store:
         try:
             command = operation.command()
             try:
-                return operation.parse(self.redis.execute_command(*command))
+                return operation.parse(self._lines.ask(command))
             except exceptions.NoScriptError:
                 command = ("EVAL", operation.script.source, *command[2:])
-                return operation.parse(self.redis.execute_command(*command))
+                return operation.parse(self._lines.ask(command))
         except exceptions.RedisError as error:
             judge(error, self.address, out_of_time=True)
             raise
@@ -137,7 +134,7 @@ class Store:
     def _shed(self, error: Exception) -> None:
         """Drop connections to a server that is no master any more."""
         if isinstance(error, exceptions.ReadOnlyError | exceptions.MasterDownError):
-            self.redis.connection_pool.disconnect(inuse_connections=False)
+            self._lines.close()
 
     def check_server(self) -> str:
         """Return the server's version text.
@@ -155,6 +152,7 @@ class Store:
 
     def close(self) -> None:
         """Close every connection."""
+        self._lines.close()
         self.redis.close()
 
 
@@ -168,6 +166,7 @@ class AsyncStore:
         self.keys = keys
         self.timeout_s = timeout_s
         self.redis = address.connect_async(timeout_s=timeout_s, max_connections=max_connections)
+        self._lines = AsyncLines(self.redis.connection_pool, max_connections, timeout_s)
 
     async def run(self, operation: Operation[T]) -> T:
         """Run one operation; raises as :meth:`Store.run` does."""
@@ -175,7 +174,7 @@ class AsyncStore:
         command = operation.command()
         while True:
             try:
-                return operation.parse(await self.redis.execute_command(*command))
+                return operation.parse(await self._lines.ask(command))
             except exceptions.NoScriptError:
                 command = ("EVAL", operation.script.source, *command[2:])
             except exceptions.RedisError as error:
@@ -186,10 +185,11 @@ class AsyncStore:
 
     async def _shed(self, error: Exception) -> None:
         if isinstance(error, exceptions.ReadOnlyError | exceptions.MasterDownError):
-            await self.redis.connection_pool.disconnect(inuse_connections=False)
+            await self._lines.close()
 
     async def aclose(self) -> None:
         """Close every connection."""
+        await self._lines.close()
         await self.redis.aclose()
 
 
