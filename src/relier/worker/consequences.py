@@ -6,21 +6,23 @@ the parent, and the server recognises it.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
+from celery import states
 from celery.app.task import Context
 from celery.backends.redis import RedisBackend
 from celery.canvas import Signature, maybe_signature
+from celery.utils.functional import maybe_list
 
 from relier.protocol.identity import derive
 from relier.store import publishing
 from relier.store.broker import Broker
 from relier.store.publishing import Outgoing
+from relier.store.scripts import load
 from relier.worker.publish import Consequence, on_behalf_of
 
-_CHORD_LEASE_PAUSE_S = 0.1
+_FREE_CHORD = load("free_chord")
 
 
 def send_success(
@@ -42,7 +44,7 @@ def send_success(
             following = maybe_signature(request.chain[-1], app=task.app).clone()
             pin(following, parent, "chain")
             following.apply_async((value,), chain=request.chain[:-1], **options)
-    with _chord_part(task, request, again=again):
+    with _chord_part(task, request, parent, again=again):
         task.backend.mark_as_done(request.id, value, request, store_result)
 
 
@@ -61,9 +63,21 @@ def send_failure(
         _pinned(maybe_signature(errback, app=task.app).clone(), parent, f"errback {index}")
         for index, errback in enumerate(request.errbacks or ())
     ]
-    with _chord_part(task, request, again=again), on_behalf_of(parent):
+    with _chord_part(task, request, parent, again=again):
+        if again and isinstance(task.backend, RedisBackend):
+            _count_failed_steps(task.backend, request, error)
         task.backend.mark_as_failure(
             request.id, error, traceback, request=request, store_result=store_result
+        )
+
+
+def send_revoked(
+    task: Any, request: Context, parent: Consequence, *, store_result: bool, again: bool
+) -> None:
+    """Store the revocation and count the chord part."""
+    with _chord_part(task, request, parent, again=again):
+        task.backend.mark_as_revoked(
+            request.id, "terminated", request=request, store_result=store_result
         )
 
 
@@ -74,44 +88,79 @@ def send_held_back(broker: Broker, messages: list[tuple[str, Outgoing]]) -> None
 
 
 class _chord_part:  # noqa: N801 - used as a context manager
-    """Publish a chord's body under a token of the chord, whichever part comes last."""
+    """Publish a chord's body, or its errbacks, under ids and tokens of the chord's own.
 
-    def __init__(self, task: Any, request: Context, *, again: bool) -> None:
-        self._scope: Any = None
+    Whichever part comes last, and however often, they are the same tasks.
+    """
+
+    def __init__(self, task: Any, request: Context, parent: Consequence, *, again: bool) -> None:
+        if again and isinstance(task.backend, RedisBackend):
+            _free_leases(task.backend, request)
         if request.chord and request.group:
-            if again and isinstance(task.backend, RedisBackend):
-                _await_chord_lease(task.backend, request.group)
-            body = Consequence(request.group, "chord body", 0)
-            self._scope = on_behalf_of(body)
+            parent = _chord(request.group)
+            request.chord = _with_pinned_errbacks(request.chord, parent, task.app)
+        for step in request.chain or ():
+            options = step["options"]
+            if options.get("chord") and options.get("group_id"):
+                options["chord"] = _with_pinned_errbacks(
+                    options["chord"], _chord(options["group_id"]), task.app
+                )
+        self._scope = on_behalf_of(parent)
 
     def __enter__(self) -> None:
-        if self._scope:
-            self._scope.__enter__()
+        self._scope.__enter__()
 
     def __exit__(self, *error: Any) -> None:
-        if self._scope:
-            self._scope.__exit__(*error)
+        self._scope.__exit__(*error)
 
 
-def _await_chord_lease(backend: Any, group_id: str) -> None:
-    """Wait while a dead process's lease on a chord's body lasts.
+def _count_failed_steps(backend: Any, request: Context, error: BaseException) -> None:
+    """Count the later steps of a failed chain as chord parts, whatever their stored state.
 
-    It may have died between counting the last part and publishing the body; while its lease stands,
-    counting again would find the chord taken and publish nothing.
+    Celery stores a step's failure, then counts it, and counts no step whose failure is stored: a
+    process that died in between would have left the chord waiting for ever. A part counts once.
     """
-    lease = backend.get_key_for_group(group_id, ".c")
-    size = backend.get_key_for_group(group_id, ".s")
-    while True:
-        holder = backend.client.get(lease)
-        if holder in (None, b"done", "done") or not backend.client.exists(size):
-            return
-        time.sleep(_CHORD_LEASE_PAUSE_S)
+    for step in request.chain or ():
+        if step["options"].get("chord"):
+            part = Context(step)
+            part.update(part.options)
+            part.id, part.group = part.options.get("task_id"), part.options.get("group_id")
+            backend.on_chord_part_return(part, states.FAILURE, error)
+
+
+def _chord(group_id: str) -> Consequence:
+    return Consequence(group_id, "chord body", 0)
+
+
+def _free_leases(backend: Any, request: Context) -> None:
+    """Take over the leases that a dead process may hold on the bodies of its chords.
+
+    It may have died between counting the last part and publishing the body; while its lease
+    stands, counting again would find the chord taken and publish nothing.
+    """
+    groups = [request.group] if request.chord and request.group else []
+    steps = [step["options"] for step in request.chain or ()]
+    groups += [each["group_id"] for each in steps if each.get("chord") and each.get("group_id")]
+    for group_id in groups:
+        backend.client.eval(_FREE_CHORD.source, 1, backend.get_key_for_group(group_id, ".c"))
+
+
+def _with_pinned_errbacks(body: Any, chord: Consequence, app: Any) -> Signature:
+    """Return a chord's body whose errbacks have ids of the chord's own."""
+    pinned: Signature = maybe_signature(body, app=app).clone()
+    options = pinned.options
+    options["link_error"] = [
+        _pinned(maybe_signature(errback, app=app).clone(), chord, f"errback {index}")
+        for index, errback in enumerate(maybe_list(options.get("link_error")) or ())
+    ]
+    return pinned
 
 
 def pin(signature: Signature, parent: Consequence, path: str) -> None:
     """Give a signature and all below it ids derived from their parent, where they have none."""
     kind = signature.get("subtask_type")
-    if kind in (None, "group") and not signature.options.get("task_id"):
+    # A chord's own id becomes its header's group id.
+    if kind in (None, "group", "chord") and not signature.options.get("task_id"):
         signature.options["task_id"] = _uuid(parent, path)
     for index, child in enumerate(_children(signature, kind)):
         pin(child, parent, f"{path}.{index}")
@@ -126,11 +175,10 @@ def _children(signature: Signature, kind: str | None) -> Iterator[Signature]:
     if kind in ("group", "chain"):
         yield from (child for child in signature.kwargs["tasks"] if isinstance(child, Signature))
     elif kind == "chord":
-        header, body = signature.kwargs.get("header"), signature.kwargs.get("body")
-        if isinstance(header, Signature):
-            yield header
-        if isinstance(body, Signature):
-            yield body
+        header = signature.kwargs.get("header")
+        parts = [header] if isinstance(header, Signature) else header or ()
+        body = signature.kwargs.get("body")
+        yield from (child for child in (*parts, body) if isinstance(child, Signature))
 
 
 def _uuid(parent: Consequence, path: str) -> str:

@@ -266,9 +266,7 @@ class Execution:
                 error = getattr(ended.value, "exc", None)
                 task.backend.mark_as_retry(request.id, error, ended.traceback, request=request)
         elif ended.state == states.REVOKED:
-            task.backend.mark_as_revoked(
-                request.id, "terminated", request=request, store_result=stores
-            )
+            consequences.send_revoked(task, request, run.parent, store_result=stores, again=again)
         elif ended.state == states.FAILURE or (
             ended.state == states.REJECTED and not saved.next and not ended.value.requeue
         ):
