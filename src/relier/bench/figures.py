@@ -100,12 +100,6 @@ def ratios(relier: Sequence[float], vanilla: Sequence[float]) -> Spread:
     return Spread([ours / theirs for ours, theirs in zip(relier, vanilla, strict=True)], "x")
 
 
-def percentile(values: Sequence[float], part: float) -> float:
-    """Return the value below which a part (0 to 1) of the values lies."""
-    ordered = sorted(values)
-    return ordered[min(int(len(ordered) * part), len(ordered) - 1)]
-
-
 def number(value: float) -> str:
     """Return a number with three significant figures, and whole from 100 on."""
     if abs(value) >= 100 or value == int(value):

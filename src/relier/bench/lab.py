@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import ExitStack, chdir
+from collections.abc import Iterator
+from contextlib import ExitStack, chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -74,8 +75,9 @@ class Lab:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-            # A .env of the user's must not change what is measured.
+            # Defaults are measured: the user's .env and RELIER_* variables stay outside.
             stack.enter_context(chdir(self.folder))
+            stack.enter_context(_without_settings())
             self.server = stack.enter_context(EmbeddedServer())
             self.store = Store(Address.parse(self.server.url), Keys())
             stack.callback(self.store.close)
@@ -119,9 +121,9 @@ class Lab:
     def worker(self, flavour: str, *, concurrency: int, loglevel: str = "INFO") -> Worker:
         """Return a worker that is not started yet; the lab kills it at the latest."""
         self._names += 1
-        # The defaults are measured, from the very relier that measures.
         env = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("RELIER_")},
+            **os.environ,
+            # The very relier that measures is the one that is measured.
             "PYTHONPATH": os.pathsep.join(filter(None, [_SOURCES, os.environ.get("PYTHONPATH")])),
             workload.FLAVOUR_VARIABLE: flavour,
             workload.URL_VARIABLE: self.server.url,
@@ -150,3 +152,13 @@ class Lab:
         for app in self._apps.values():
             app.backend.result_consumer.stop()
             app.close()
+
+
+@contextmanager
+def _without_settings() -> Iterator[None]:
+    """Take relier's variables out of the environment for a while."""
+    taken = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("RELIER_")}
+    try:
+        yield
+    finally:
+        os.environ.update(taken)

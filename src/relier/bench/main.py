@@ -15,11 +15,15 @@ from typing import NoReturn
 
 from relier.bench import (
     bulk,
+    delivery,
     dispatch,
     drain,
     footprint,
     memory,
+    poison,
+    process_killed,
     report,
+    worker_killed,
 )
 from relier.bench.figures import Figure
 from relier.bench.lab import QUICK, Effort, Lab
@@ -30,6 +34,10 @@ Scenario = Callable[[Lab, Effort], list[Figure]]
 SCENARIOS: dict[str, Scenario] = {
     module.NAME: module.measure
     for module in (
+        worker_killed,
+        process_killed,
+        poison,
+        delivery,
         dispatch,
         bulk,
         drain,

@@ -44,13 +44,14 @@ class Worker:
     ) -> None:
         self.name = name
         self._folder = folder
-        self._log_path = folder / f"{name}.log"
         self._env = dict(env)
         self._command = [
             *(sys.executable, "-m", "celery", "-A", "relier.bench.workload", "worker"),
             *("-c", str(concurrency), "-n", f"{name}@bench", "-l", loglevel),
         ]
-        self._process: subprocess.Popen[bytes] | None = None
+        # Every main process that was started and whose group may still have members.
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._starts = 0
 
     def __enter__(self) -> Self:
         self.start()
@@ -69,26 +70,29 @@ class Worker:
     @property
     def pid(self) -> int:
         """The main process; also the id of the group."""
-        if self._process is None:
-            raise BenchError(f"worker {self.name} was not started")
-        return self._process.pid
+        if not self._processes:
+            raise BenchError(f"worker {self.name} does not run")
+        return self._processes[-1].pid
 
     @property
     def running(self) -> bool:
         """Whether the main process is there."""
-        return self._process is not None and self._process.poll() is None
+        return bool(self._processes) and self._processes[-1].poll() is None
 
     def start(self) -> None:
         """Start it, again after it died if need be; do not wait."""
+        self._starts += 1
         with self._log_path.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                cwd=self._folder,
-                env=self._env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
+            self._processes.append(
+                subprocess.Popen(
+                    self._command,
+                    cwd=self._folder,
+                    env=self._env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
             )
 
     def wait_ready(self) -> None:
@@ -113,22 +117,31 @@ class Worker:
         return wait_for(look, deadline_s, f"worker {self.name}: {what}")
 
     def kill_main(self) -> None:
-        """Kill the main process alone; what its pool does then is its own affair."""
-        os.kill(self.pid, signal.SIGKILL)
+        """Kill the main process alone; its pool may go on for a while, as orphans."""
+        process = self._processes[-1]
+        process.kill()
+        process.wait(_END_DEADLINE_S)
 
     def kill_tree(self) -> None:
-        """Kill the main process and its pool at once, as the loss of a container would."""
-        if self._process is None:
-            return
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # nothing is left of it
-        self._process.wait(_END_DEADLINE_S)
+        """Kill the main process and its pool at once, as the loss of a container would.
+
+        Orphans of earlier starts go with them.
+        """
+        for process in self._processes:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # nothing is left of it
+            process.wait(_END_DEADLINE_S)
+        self._processes.clear()
 
     def processes(self) -> list[int]:
         """Return every process of the group (Linux)."""
         return [pid for pid in _all_processes() if _group_of(pid) == self.pid]
+
+    @property
+    def _log_path(self) -> Path:
+        return self._folder / f"{self.name}-{self._starts}.log"
 
     def log_tail(self) -> str:
         """Return the end of its log."""
