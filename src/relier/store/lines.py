@@ -20,6 +20,15 @@ from redis.exceptions import ConnectionError as RedisConnectionLost
 from relier.store.operations import Argument
 
 
+def new_connection(pool: Any) -> Any:
+    """Return a connection as a pool makes them, one that the pool does not count.
+
+    What its own `make_connection` counted is never counted back when the connection is thrown
+    away: after an outage of fifty attempts it would refuse every further one, for ever.
+    """
+    return pool.connection_class(**pool.connection_kwargs)
+
+
 class Lines:
     """Lines of a synchronous client; threads share them, and a forked child gets its own.
 
@@ -56,7 +65,7 @@ class Lines:
         try:
             return self._idle.pop()
         except IndexError:
-            return self._pool.make_connection()
+            return new_connection(self._pool)
 
     def give(self, connection: Any, *, sound: bool) -> None:
         """Put a connection back; after an error it is closed, and so are all that wait idle."""
@@ -107,7 +116,7 @@ class AsyncLines:
     async def ask(self, command: Sequence[Argument]) -> Any:
         """Send one command and return its reply; waits while all lines are busy."""
         async with self._out:
-            connection = self._idle.pop() if self._idle else self._pool.make_connection()
+            connection = self._idle.pop() if self._idle else new_connection(self._pool)
             sound = False
             try:
                 if not connection.is_connected:

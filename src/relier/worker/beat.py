@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 
 from relier.errors import RelierError
 from relier.store import claiming
+from relier.store.lines import new_connection
 
 if TYPE_CHECKING:
     from relier.worker.membership import Membership
@@ -100,7 +101,7 @@ class Beat(threading.Thread):
         """Connect, and return what identifies the connection to the server."""
         self._disconnect()
         pool = self._membership.broker.store.redis.connection_pool
-        connection = self._connection = pool.make_connection()
+        connection = self._connection = new_connection(pool)
         connection.connect()
         client_id = int(self._ask("CLIENT", "ID"))
         info = self._ask("INFO", "server")
