@@ -93,24 +93,22 @@ class Membership:
     def rejoin(self, refused: str) -> None:
         """Go on under a new id, because ``refused`` was given up for dead.
 
-        Its claims are other workers' now: one line for each says so, and the scripts refuse
-        whatever is still done under them.
+        Its claims are other workers' now, and the scripts refuse whatever is still done under
+        them: the process that tries says so, once for each task.
         """
         with self._lock:
             if self.worker_id != refused:
                 return
-            for held in list(self.held.values()):
-                logger.warning(
-                    "lost the claim on %s (claim %s): this worker was away too long and the task "
-                    "was given to another; its fence is stale and nothing of it will be committed",
-                    held.task_id or "a message",
-                    held.claim.number,
-                )
+            lost = len(self.held)
             self.held.clear()
             self._ended.clear()
             self._enter()
             logger.warning(
-                "worker %s was given up for dead; going on as %s", refused, self.worker_id
+                "worker %s was away too long and given up for dead; its %d claims are other "
+                "workers' now; going on as %s",
+                refused,
+                lost,
+                self.worker_id,
             )
 
     def _enter(self) -> None:
