@@ -1,0 +1,1 @@
+"""The command `rl`: it asks `ops` and prints the answers; one file per noun."""

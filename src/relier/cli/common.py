@@ -1,0 +1,156 @@
+"""What every command has: how it finds Redis, how it answers, how it fails."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from relier import config, errors
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from relier.store.broker import Broker
+
+FAILED, USAGE, AWAY, NOT_FOUND, INTERRUPTED = 1, 2, 3, 4, 130
+"""Exit statuses; click's own is 2 for wrong usage, too."""
+
+_NARROWEST_PIPE = 10_000
+
+
+class NotFoundError(Exception):
+    """Nobody knows what was asked for; the message says what to try."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options that every command has."""
+
+    as_json: bool
+    url: str | None
+    prefix: str
+
+    @functools.cached_property
+    def broker(self) -> Broker:
+        """Return the broker that was asked for.
+
+        Raises:
+            ConfigurationError: a setting, or the URL, cannot work.
+        """
+        from relier.store.address import Address
+        from relier.store.broker import Broker
+
+        settings = self.settings
+        url = settings.redis_url or config.DEFAULT_REDIS_URL
+        password = settings.redis_password
+        return Broker(
+            Address.parse(url, {"password": password} if password and "@" not in url else {}),
+            settings,
+            self.prefix,
+        )
+
+    @property
+    def settings(self) -> config.Settings:
+        """Return the settings, read from the environment and `.env`, the URL from `--url` first."""
+        overrides = {"redis_url": self.url} if self.url else {}
+        return config.load(os.environ, Path(".env"), overrides)
+
+    def answer(self, facts: Any) -> bool:
+        """Print the facts as JSON if that was asked for; return whether it was."""
+        if self.as_json:
+            import msgspec
+
+            click.echo(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
+        return self.as_json
+
+
+def command(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command its common options and its way of failing.
+
+    The function's first argument is an ``Asked``; what it returns is the exit status (None: 0).
+    """
+
+    @click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
+    @click.option(
+        "--url", metavar="URL", help="The Redis to ask; else RELIER_REDIS_URL, .env, localhost."
+    )
+    @click.option(
+        "--prefix", default="", metavar="TEXT", help="The app's global_keyprefix, if it has one."
+    )
+    @functools.wraps(function)
+    def wrapped(as_json: bool, url: str | None, prefix: str, **options: Any) -> None:
+        asked = Asked(as_json, url, prefix)
+        with failing(asked):
+            status = function(asked, **options)
+        sys.exit(status or 0)
+
+    return wrapped
+
+
+@contextmanager
+def failing(asked: Asked) -> Iterator[None]:
+    """Turn what goes wrong into one line and an exit status."""
+    try:
+        with _redis_answers(asked):
+            yield
+    except NotFoundError as error:
+        _fail(asked, error, NOT_FOUND)
+    except errors.RedisConnectionError as error:
+        _fail(asked, error, AWAY)
+    except errors.ConfigurationError as error:
+        _fail(asked, error, USAGE)
+    except errors.RelierError as error:
+        _fail(asked, error, FAILED)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+@contextmanager
+def _redis_answers(asked: Asked) -> Iterator[None]:
+    # The address is only known to work once the settings are read: that failure is the command's.
+    from relier.store.reading import answered
+
+    with answered(asked.broker.address):
+        yield
+
+
+def console() -> Console:
+    """Return where to print: in colour in a terminal, in plain whole lines elsewhere."""
+    from rich.console import Console
+
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=_NARROWEST_PIPE)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """End the block by SIGTERM as by Ctrl-C, so that it clears up behind itself."""
+
+    def interrupt(_signum: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _fail(asked: Asked, error: Exception, status: int) -> NoReturn:
+    text = " ".join(str(error).split())
+    if asked.as_json:
+        click.echo(json.dumps({"error": text, "exit_status": status}), err=True)
+    else:
+        click.echo(f"rl: {text}", err=True)
+    sys.exit(status)

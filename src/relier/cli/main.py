@@ -1,0 +1,57 @@
+"""`rl`: the group of all commands.
+
+A command's module is imported when the command is run, so that `rl --help` waits for nothing but
+click.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from relier import __version__
+from relier.cli.lazy import LazyGroup
+
+_COMMANDS = {
+    "bench": ("relier.cli.bench:bench", "Measure relier beside vanilla Celery."),
+    "demo": ("relier.cli.demo:demo", "Kill workers in front of you and count what was lost."),
+    "dlq": ("relier.cli.dlq:dlq", "Dead letters: list, inspect, release."),
+    "doctor": ("relier.cli.doctor:doctor", "Check that Redis and the fleet can keep the promises."),
+    "run-resurrector": (
+        "relier.cli.resurrector:run_resurrector",
+        "Bring back the tasks of dead workers, until stopped.",
+    ),
+    "tasks": ("relier.cli.tasks:tasks", "Tasks: list, inflight, inspect."),
+    "worker": ("relier.cli.worker:worker", "Workers: start."),
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    commands_at=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, prog_name="rl", message="%(prog)s %(version)s")
+def rl() -> None:
+    """A reliability layer for Celery on Redis: a worker dies, its tasks come back.
+
+    Exit status: 0 done, 1 a check failed, 2 wrong usage, 3 Redis is away, 4 not found.
+    """
+
+
+def main() -> None:
+    """Run the command line."""
+    if sys.stdout.isatty():
+        rl()
+        return
+    try:
+        rl()
+    except BrokenPipeError:
+        # The reader had enough (`rl tasks list | head`); say nothing more into the closed pipe.
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

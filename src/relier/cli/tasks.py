@@ -1,0 +1,131 @@
+"""`rl tasks`."""
+
+from __future__ import annotations
+
+import click
+
+from relier.cli import common, live, words
+from relier.cli.common import Asked, NotFoundError
+from relier.ops import fleet, inflight
+from relier.ops import tasks as questions
+from relier.ops.tasks import TaskDetail
+
+
+@click.group()
+def tasks() -> None:
+    """Tasks: where they are, and what happened to them."""
+
+
+@tasks.command("list")
+@click.option(
+    "--state", "states", multiple=True, type=click.Choice(questions.STATES), help="May be repeated."
+)
+@click.option("--queue", metavar="QUEUE", help="Only this queue.")
+@click.option(
+    "--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="Most lines."
+)
+@common.command
+def list_(asked: Asked, states: tuple[str, ...], queue: str | None, limit: int) -> None:
+    """List tasks by place: those in hand first, then the waiting, the dead, the last to end."""
+    found = questions.listing(asked.broker.store, states=states, queue=queue, limit=limit)
+    if asked.answer(found):
+        return
+    console = common.console()
+    rows = [
+        (
+            words.styled(row.state),
+            row.task_id,
+            words.ago(row.at_ms, found.now_ms),
+            row.queue,
+            f"{row.attempt or '-'}",
+            row.worker or "-",
+            row.name,
+        )
+        for row in found.rows
+    ]
+    if rows:
+        headers = ("state", "id", "when", "queue", "run", "worker", "task")
+        console.print(words.table(headers, rows))
+    totals = "  ".join(f"{state} {count:,}" for state, count in found.totals.items())
+    console.print(f"In Redis now: {totals}", soft_wrap=True)
+    if len(found.rows) == found.limit:
+        console.print(f"Cut at --limit {found.limit}.")
+
+
+@tasks.command("inflight")
+@click.option("--follow", "-f", is_flag=True, help="Stay and keep the view fresh; Ctrl-C ends it.")
+@click.option("--worker", metavar="WORKER", help="Only this worker (name or id).")
+@click.option(
+    "--limit", default=200, show_default=True, type=click.IntRange(1, 10_000), help="Most tasks."
+)
+@common.command
+def inflight_(asked: Asked, follow: bool, worker: str | None, limit: int) -> None:
+    """Show what every worker has in hand at this moment."""
+
+    def look() -> inflight.Snapshot:
+        return inflight.snapshot(asked.broker, worker=worker, limit=limit)
+
+    first = look()
+    if worker is not None and not first.workers:
+        raise NotFoundError(
+            f"there is no worker {worker}: `rl tasks inflight` shows those there are"
+        )
+    if not follow:
+        if not asked.answer(first):
+            common.console().print(live.picture(first))
+        return
+    live.follow(look, as_json=asked.as_json)
+
+
+@tasks.command()
+@click.argument("task_id", metavar="ID")
+@common.command
+def inspect(asked: Asked, task_id: str) -> None:
+    """Show everything known of one task: its record, its place, its timeline, its result."""
+    store = asked.broker.store
+    found = questions.inspect(store, task_id)
+    if found is None:
+        raise NotFoundError(
+            f"nothing is known of task {task_id}: the record of an ended task is kept for an hour. "
+            "Check the id and --url; `rl tasks list` shows what there is"
+        )
+    if asked.answer(found):
+        return
+    names = {member.worker_id: member.name for member in fleet.workers(store)}
+    console = common.console()
+    console.print(words.facts(_pairs(found)))
+    if found.timeline:
+        console.print()
+        console.print(words.timeline(found.timeline, names))
+
+
+def _pairs(found: TaskDetail) -> list[tuple[str, object]]:
+    died = [
+        f"{found.blame} of its own process" if found.blame else "",
+        f"{found.interruptions} of its worker" if found.interruptions else "",
+    ]
+    result = f"{found.result} {found.result_value}".strip() if found.result else ""
+    return [
+        ("task", found.task_id),
+        ("name", found.name),
+        ("state", words.styled(found.state)),
+        ("where", found.where),
+        ("queue", found.queue),
+        ("last worker", found.worker),
+        ("accepted", _when(found.accepted_ms, found.now_ms)),
+        ("due", _when(found.due_ms, found.now_ms)),
+        ("started", _when(found.started_ms, found.now_ms)),
+        ("runs", found.attempt or ""),
+        ("deaths", ", ".join(filter(None, died))),
+        ("retries", found.retries or ""),
+        ("fence", found.fence or ""),
+        ("args", found.args),
+        ("kwargs", found.kwargs if found.kwargs != "{}" else ""),
+        ("result", result[:500]),
+        ("reason", found.reason),
+        ("error", found.error),
+    ]
+
+
+def _when(at_ms: int | None, now_ms: int) -> str:
+    return f"{words.clock(at_ms)} ({words.ago(at_ms, now_ms)})" if at_ms else ""

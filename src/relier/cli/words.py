@@ -1,0 +1,106 @@
+"""Times, ids and tables in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from relier.ops.events import Event
+
+STYLES = {
+    "running": "cyan",
+    "committed": "blue",
+    "claimed": "yellow",
+    "queued": "yellow",
+    "scheduled": "yellow",
+    "replay": "magenta",
+    "dead": "bold red",
+    "ended": "green",
+    "ok": "green",
+    "warning": "yellow",
+    "failure": "bold red",
+    "unknown": "dim",
+}
+
+
+def span(ms: int | float | None) -> str:
+    """Return a duration: 0.4 s, 12 s, 3 min, 2 h, 5 d."""
+    if ms is None:
+        return "-"
+    seconds = max(ms, 0) / 1000
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def ago(at_ms: int | None, now_ms: int) -> str:
+    """Return when something was or will be, seen from the server's now."""
+    if at_ms is None:
+        return "-"
+    return f"in {span(at_ms - now_ms)}" if at_ms > now_ms else f"{span(now_ms - at_ms)} ago"
+
+
+def clock(at_ms: int) -> str:
+    """Return a moment in this machine's time zone, to the millisecond."""
+    return datetime.fromtimestamp(at_ms / 1000).astimezone().isoformat(" ", "milliseconds")
+
+
+def styled(word: str) -> Text:
+    """Return a state in its colour."""
+    from rich.text import Text
+
+    return Text(word, style=STYLES.get(word, ""))
+
+
+def table(
+    headers: Sequence[str], rows: Iterable[Sequence[object]], *, last_wide: bool = True
+) -> Table:
+    """Return a table without lines; the last column takes what is left and is cut, not wrapped."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for index, header in enumerate(headers):
+        last = index == len(headers) - 1
+        made.add_column(header, no_wrap=True, overflow="ellipsis" if last and last_wide else "fold")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    return made
+
+
+def facts(pairs: Iterable[tuple[str, object]]) -> Table:
+    """Return names and values, one pair a line, those without a value left out."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    made.add_column(style="bold", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in pairs:
+        if value not in ("", None):
+            made.add_row(name, value if isinstance(value, Text) else Text(str(value)))
+    return made
+
+
+def timeline(events: Sequence[Event], names: dict[str, str]) -> Table:
+    """Return what happened, oldest first, each with the time since the first."""
+    first_ms = events[0].at_ms if events else 0
+    rows = [
+        (
+            clock(event.at_ms).partition(" ")[2][:12],
+            f"+{(event.at_ms - first_ms) / 1000:.3f} s",
+            event.words,
+            names.get(event.worker, event.worker[:8]),
+            event.detail,
+        )
+        for event in events
+    ]
+    return table(("at", "since", "what", "worker", "detail"), rows)

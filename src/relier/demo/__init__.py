@@ -1,0 +1,1 @@
+"""The main job in twenty seconds: a small web shop whose workers are killed while they work."""

@@ -1,0 +1,1 @@
+"""Questions and orders for people: functions that return frozen facts; others print them."""

@@ -1,0 +1,185 @@
+"""Dead letters: look at them, and give them another life."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from relier.errors import PayloadError
+from relier.ops import events, messages
+from relier.ops.events import Event
+from relier.protocol.identity import TOKEN_HEADER, generation, mint_token
+from relier.store import fleet, letters, reading
+from relier.store.client import Store
+from relier.store.publishing import Outgoing
+
+
+@dataclass(frozen=True, slots=True)
+class LetterRow:
+    """One line of a listing; ``letter_id`` is the task's id, or raw-... when it had none."""
+
+    letter_id: str
+    queue: str
+    name: str
+    reason: str
+    error: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The newest dead letters; ``total`` counts those not shown, too."""
+
+    rows: tuple[LetterRow, ...]
+    total: int
+    limit: int
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One dead letter.
+
+    Args:
+        readable: whether its message is a task message that can be released as such.
+        raw: the message as it came.
+        timeline: what happened to the task, as far as the event streams reach back.
+    """
+
+    letter_id: str
+    queue: str
+    name: str
+    reason: str
+    error: str
+    traceback: str
+    at_ms: int
+    readable: bool
+    args: str
+    kwargs: str
+    retries: int
+    size_bytes: int
+    raw: str
+    timeline: tuple[Event, ...]
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What a release did; ``released`` is False when somebody else was quicker."""
+
+    letter_id: str
+    queue: str
+    name: str
+    released: bool
+    raw: bool
+
+
+def listing(store: Store, *, queue: str | None = None, limit: int = 50) -> Listing:
+    """List the newest dead letters of one queue or all."""
+    queues = [queue] if queue is not None else fleet.known_queues(store)
+    rows: list[LetterRow] = []
+    for each in queues:
+        found = reading.dead(store, each, limit)
+        summaries = reading.letter_summaries(store, each, [letter_id for letter_id, _ in found])
+        rows += [
+            LetterRow(letter_id, each, name, reason, error, at_ms)
+            for (letter_id, at_ms), (reason, name, error) in zip(found, summaries, strict=True)
+        ]
+    rows.sort(key=lambda row: row.at_ms, reverse=True)
+    total = sum(depth.dead for depth in reading.depths(store, queues).values())
+    return Listing(tuple(rows[:limit]), total, limit, reading.now_ms(store))
+
+
+def inspect(store: Store, letter_id: str) -> Letter | None:
+    """Read one dead letter and its task's history; None when there is none."""
+    queues = fleet.known_queues(store)
+    found = _find(store, letter_id, queues)
+    if found is None:
+        return None
+    queue, fields = found
+    raw = reading.unwrap(fields.get("parcel", b"|")).raw
+    message = messages.read(raw)
+    return Letter(
+        letter_id=letter_id,
+        queue=queue,
+        name=_text(fields, "name") or (message.name if message else ""),
+        reason=_text(fields, "reason"),
+        error=_text(fields, "error"),
+        traceback=_text(fields, "traceback"),
+        at_ms=int(fields.get("at_ms", b"0")),
+        readable=message is not None,
+        args=message.args if message else "",
+        kwargs=message.kwargs if message else "",
+        retries=message.retries if message else 0,
+        size_bytes=len(raw),
+        raw=raw.decode(errors="replace"),
+        timeline=events.of_task(store, queues, letter_id),
+        now_ms=reading.now_ms(store),
+    )
+
+
+def release(store: Store, letter_id: str, *, raw: bool = False) -> Release | None:
+    """Put a dead letter back into its queue, as a new life of its task.
+
+    Its publish gets a new token, and so does all that follows from it: nothing is taken for a
+    repeat of what the old life did.
+
+    Args:
+        raw: put it back byte by byte, whatever it is.
+
+    Returns:
+        What was done; None when there is no such letter.
+
+    Raises:
+        PayloadError: the message is not readable and ``raw`` was not asked for.
+    """
+    found = _find(store, letter_id, fleet.known_queues(store))
+    if found is None:
+        return None
+    queue, fields = found
+    suffix, message = reading.unwrap(fields.get("parcel", b"|"))[:2]
+    outgoing = _as_it_came(letter_id, suffix, message) if raw else _renewed(suffix, message)
+    if outgoing is None:
+        raise PayloadError(
+            f"the message of {letter_id} is no task message and would only come back here; "
+            "--raw releases it as it came"
+        )
+    done = store.run(letters.revive(store.keys, queue, letter_id, outgoing))
+    return Release(letter_id, queue, outgoing.name, done, raw)
+
+
+def _renewed(suffix: str, raw: bytes) -> Outgoing | None:
+    """Return the message with a token and a delivery tag of its own."""
+    message = messages.read(raw)
+    if message is None:
+        return None
+    payload = json.loads(raw)
+    headers, properties = payload["headers"], payload.get("properties")
+    if not isinstance(properties, dict):
+        return None
+    token = mint_token()
+    headers[TOKEN_HEADER] = token
+    properties["delivery_tag"] = token
+    try:
+        position = generation(headers)
+    except (ValueError, TypeError):
+        return None
+    return Outgoing(message.task_id, token, position, suffix, 0, message.name, json.dumps(payload))
+
+
+def _as_it_came(letter_id: str, suffix: str, raw: bytes) -> Outgoing:
+    message = messages.read(raw)
+    task_id, name = (message.task_id, message.name) if message else (letter_id, "")
+    return Outgoing(task_id, mint_token(), 0, suffix, 0, name, raw)
+
+
+def _find(store: Store, letter_id: str, queues: list[str]) -> tuple[str, dict[str, bytes]] | None:
+    for queue in queues:
+        fields = reading.letter(store, queue, letter_id)
+        if fields is not None:
+            return queue, fields
+    return None
+
+
+def _text(fields: dict[str, bytes], name: str) -> str:
+    return fields.get(name, b"").decode(errors="replace")
