@@ -11,14 +11,6 @@
 local WIDTH = 7
 local function field(i, k) return ARGV[2 + (i - 1) * WIDTH + k] end
 
-local count = #KEYS - 5
-expect(KEYS[4], 'zset')
-expect(KEYS[5], 'zset')
-for i = 1, count do
-  expect(KEYS[3] .. field(i, 4), 'list')
-  expect(KEYS[5 + i], 'hash')
-end
-
 -- What a record says about this publish: a 'new' life, the 'next' generation of this one, a 'copy' of a task that
 -- has not started (a purge or a stock worker may have taken the first), or nil: nothing to do.
 local function judge(record, token, generation)
@@ -27,46 +19,63 @@ local function judge(record, token, generation)
   if not state then return 'new' end
   if known[3] then return nil end
   if generation > tonumber(known[2] or 0) then return 'next', state end
-  if state == 'e' or state == 'd' then return 'new' end
+  if state == 'e' or state == 'd' then return 'new', state end
   if state == 'q' then return 'copy', state end
   return nil
 end
 
+-- Read everything first: an error of type after the first write would accept half.
+local count = #KEYS - 5
+local verdicts, states, checked = {}, {}, {}
+expect(KEYS[4], 'zset')
+expect(KEYS[5], 'zset')
+for i = 1, count do
+  local suffix = field(i, 4)
+  if not checked[suffix] then
+    expect(KEYS[3] .. suffix, 'list')
+    checked[suffix] = true
+  end
+  verdicts[i], states[i] = judge(KEYS[5 + i], field(i, 2), tonumber(field(i, 3)))
+end
+
 local now_ms = now_us() / 1000
-local verdicts, awake = {}, false
+local now = int(now_ms)
+local waiting, awake, answers = {}, false, {}
 redis.call('SADD', KEYS[1], ARGV[1])
 for i = 1, count do
-  local id, token, generation = field(i, 1), field(i, 2), field(i, 3)
+  local verdict, record, token, generation = verdicts[i], KEYS[5 + i], field(i, 2), field(i, 3)
   local suffix, delay_ms, raw = field(i, 4), tonumber(field(i, 5)), field(i, 7)
-  local record = KEYS[5 + i]
-  local verdict, state = judge(record, token, tonumber(generation))
-  if not verdict then
-    verdicts[i] = 0
-  else
-    if verdict == 'new' then
-      redis.call('DEL', record)
-      redis.call('HSET', record, 'n', field(i, 6), 'q', ARGV[1], 's', 'q', 'g', generation,
-        'rt', token, 't:' .. token, generation, 'at', int(now_ms))
-    else
-      redis.call('HSET', record, 't:' .. token, generation)
-      if verdict == 'next' and state ~= 'r' then
-        redis.call('HSET', record, 's', 'q', 'g', generation, 'q', ARGV[1])
-      end
+  if verdict == 'new' then
+    if states[i] then redis.call('DEL', record) end
+    redis.call('HSET', record, 'n', field(i, 6), 'q', ARGV[1], 's', 'q', 'g', generation,
+      'rt', token, 't:' .. token, generation, 'at', now)
+  elseif verdict then
+    redis.call('HSET', record, 't:' .. token, generation)
+    if verdict == 'next' and states[i] ~= 'r' then
+      redis.call('HSET', record, 's', 'q', 'g', generation, 'q', ARGV[1])
     end
+  end
+  if not verdict then
+    answers[i] = 0
+  else
     redis.call('PEXPIRE', record, int(tonumber(ARGV[2]) + delay_ms))
     if delay_ms > 0 then
-      local due_ms = now_ms + delay_ms
-      redis.call('HSET', record, 'due', int(due_ms))
-      redis.call('ZADD', KEYS[4], int(due_ms), suffix .. '|' .. raw)
+      local due = int(now_ms + delay_ms)
+      redis.call('HSET', record, 'due', due)
+      redis.call('ZADD', KEYS[4], due, suffix .. '|' .. raw)
       if redis.call('ZRANK', KEYS[4], suffix .. '|' .. raw) == 0 then awake = true end
-      verdicts[i] = 2
+      answers[i] = 2
     else
-      redis.call('LPUSH', KEYS[3] .. suffix, raw)
-      awake = true
-      verdicts[i] = 1
+      waiting[suffix] = waiting[suffix] or {}
+      table.insert(waiting[suffix], raw)
+      answers[i] = 1
     end
-    event(KEYS[2], verdicts[i] == 2 and 'scheduled' or 'accepted', id, '', '', field(i, 6))
+    event(KEYS[2], answers[i] == 2 and 'scheduled' or 'accepted', field(i, 1), '', '', field(i, 6))
   end
 end
+for suffix, raws in pairs(waiting) do
+  redis.call('LPUSH', KEYS[3] .. suffix, unpack(raws))
+  awake = true
+end
 if awake then ring(KEYS[5]) end
-return verdicts
+return answers
