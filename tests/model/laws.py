@@ -1,0 +1,277 @@
+"""The laws, as a ledger of what happened and as checks of one state.
+
+The ledger keeps its own account of which publish belongs to which life, from the facts the scripts
+report; what a record in the model believes is never taken for granted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from model.rules import Rules
+from model.state import (
+    COMMITTED,
+    CONTINUED,
+    DEAD,
+    ENDED,
+    QUEUED,
+    STARTED,
+    Fact,
+    Message,
+    Outcome,
+    Record,
+    Redis,
+    is_consequence,
+)
+
+
+class Life(NamedTuple):
+    """One accepted task, from its first publish to its end.
+
+    Args:
+        generations: those that committed.
+        finals: commits that were not a retry or a replace.
+        ends: times it reached its end.
+        letter: it ended as a dead letter, which was not revived.
+        taken: a purge or a stock worker took its message; nobody owes it an end any more.
+        deaths: processes that died under it alone.
+        interruptions: workers that died under it and its neighbours.
+        owed: consequences that its commits promised.
+    """
+
+    root: str
+    task: str
+    generations: tuple[int, ...] = ()
+    finals: int = 0
+    ends: int = 0
+    letter: bool = False
+    taken: bool = False
+    deaths: int = 0
+    interruptions: int = 0
+    owed: tuple[str, ...] = ()
+
+
+class Ledger(NamedTuple):
+    """Lives so far, whose publish is whose, how many ran when a worker was condemned."""
+
+    lives: tuple[Life, ...] = ()
+    publishes: tuple[tuple[str, str], ...] = ()
+    condemned: tuple[tuple[int, int], ...] = ()
+    broken: str = ""
+
+    def breaks(self, what: str) -> Ledger:
+        """Return the ledger with a broken law; the first one stays."""
+        return self if self.broken else self._replace(broken=what)
+
+    def life(self, root: str) -> Life | None:
+        """Return the life that began with a publish."""
+        for life in self.lives:
+            if life.root == root:
+                return life
+        return None
+
+    def life_of(self, token: str) -> str:
+        """Return the root of the life that a token's publish belongs to, or "" if it is new."""
+        return dict(self.publishes).get(origin(token), "")
+
+    def write(self, life: Life) -> Ledger:
+        """Return the ledger with a life written."""
+        others = [each for each in self.lives if each.root != life.root]
+        return self._replace(lives=tuple(sorted([*others, life])))
+
+    def take(self, message: Message) -> Ledger:
+        """Return the ledger after a purge or a stock worker took a waiting message."""
+        life = self.life(self.life_of(message.token))
+        return self.write(life._replace(taken=True)) if life else self
+
+    def belongs(self, token: str, root: str) -> Ledger:
+        """Return the ledger with a publish assigned to a life."""
+        pair = (origin(token), root)
+        return self._replace(publishes=tuple(sorted({*self.publishes, pair})))
+
+
+def origin(token: str) -> str:
+    """Return the publish from which a token derives."""
+    return re.split(r"[.'#]", token, maxsplit=1)[0]
+
+
+def note(ledger: Ledger, facts: Iterable[Fact], rules: Rules, worker: int) -> Ledger:
+    """Enter what one script did."""
+    for fact in facts:
+        if fact.kind == "accepted":
+            ledger = _accepted(ledger, fact)
+            continue
+        life = ledger.life(ledger.life_of(fact.message.token))
+        if life is None or is_consequence(fact.message.task):
+            continue
+        if fact.kind == "started":
+            ledger = _started(ledger, life, rules)
+        elif fact.kind == "committed":
+            ledger = _committed(ledger, life, fact.detail)
+        elif fact.kind == "returned":
+            ledger = _returned(ledger, life, fact, worker)
+        else:
+            ledger = _over(ledger, life, fact)
+    return ledger
+
+
+def _started(ledger: Ledger, life: Life, rules: Rules) -> Ledger:
+    if life.deaths > rules.max_resurrections:
+        ledger = ledger.breaks(f"LAW6 {life.task} runs after {life.deaths} deaths of its own")
+    if life.interruptions > rules.max_interruptions:
+        ledger = ledger.breaks(f"LAW6 {life.task} runs after {life.interruptions} interruptions")
+    if life.ends:
+        ledger = ledger.breaks(f"LAW2 {life.task} runs after its end")
+    return ledger
+
+
+def _over(ledger: Ledger, life: Life, fact: Fact) -> Ledger:
+    """A life ended, died, was revived (as another) or was discarded."""
+    if fact.kind == "revived":
+        return ledger.write(life._replace(letter=False))
+    if fact.kind == "discarded":
+        # Only what waits now is owed no end any more; an old copy says nothing about it.
+        waits = not life.ends and fact.message.generation not in life.generations
+        return ledger.write(life._replace(taken=True)) if fact.detail and waits else ledger
+    letter = fact.kind == "dead"
+    if life.ends and not fact.detail:
+        # A copy of what cannot be read was buried after the first: one letter more, no end more.
+        return ledger.write(life._replace(letter=True))
+    if life.ends:
+        ledger = ledger.breaks(f"LAW2 two ends for one life of {life.task}")
+    return ledger.write(life._replace(ends=life.ends + 1, letter=letter))
+
+
+def _accepted(ledger: Ledger, fact: Fact) -> Ledger:
+    message, how = fact.message, fact.detail
+    if is_consequence(message.task):
+        if how == "new":
+            return _sent(ledger, message.task)
+        return ledger
+    mine = ledger.life_of(message.token)
+    if how == "new":
+        if mine:
+            return ledger.breaks(f"LAW2 publish {mine} of {message.task} lives twice")
+        return ledger.belongs(message.token, message.token).write(Life(message.token, message.task))
+    root = ledger.life_of(fact.root)
+    if mine and mine != root:
+        return ledger.breaks(f"LAW1 {message} followed on in another life of its id")
+    ledger = ledger.belongs(message.token, root)
+    life = ledger.life(root)
+    if how in ("copy", "next") and life:
+        ledger = ledger.write(life._replace(taken=False))
+    return ledger
+
+
+def _sent(ledger: Ledger, kid: str) -> Ledger:
+    """A consequence was accepted. Ids that were drawn at random differ behind the '#' only."""
+    if any(origin(life.task) == origin(kid) for life in ledger.lives):
+        return ledger.breaks(f"LAW2 consequence {kid} accepted twice")
+    return ledger.write(Life(kid, kid))
+
+
+def _committed(ledger: Ledger, life: Life, outcome: object) -> Ledger:
+    assert isinstance(outcome, Outcome)
+    final = outcome.final in ("ended", "dead")
+    if outcome.generation in life.generations:
+        twice = f"generation {outcome.generation} of {life.task}"
+        ledger = ledger.breaks(f"LAW2 {twice} committed twice")
+    if final and life.finals:
+        ledger = ledger.breaks(f"LAW2 two commits in one life of {life.task}")
+    owed = (*life.owed, *(send.task for send in outcome.sends))
+    return ledger.write(
+        life._replace(
+            generations=(*life.generations, outcome.generation),
+            finals=life.finals + final,
+            owed=tuple(sorted(owed)),
+        )
+    )
+
+
+def _returned(ledger: Ledger, life: Life, fact: Fact, worker: int) -> Ledger:
+    if not fact.detail:
+        return ledger
+    running = dict(ledger.condemned).get(worker)
+    if fact.detail == "own" and running is not None and running != 1:
+        return ledger.breaks(f"LAW6 {life.task} judged alone, {running} ran")
+    if fact.detail == "own" or running == 1:
+        return ledger.write(life._replace(deaths=life.deaths + 1))
+    return ledger.write(life._replace(interruptions=life.interruptions + 1))
+
+
+def check(redis: Redis, ledger: Ledger) -> str:
+    """Return the law that a state breaks: every record's task must be in exactly one place."""
+    for record in redis.records:
+        wrong = _misplaced(redis, record, ledger)
+        if wrong:
+            return wrong
+    letters = {ledger.life_of(message.token) for _, message in redis.dead}
+    for life in ledger.lives:
+        if life.letter and life.root not in letters:
+            return f"LAW1 the dead letter of a life of {life.task} is gone"
+    seen = set()
+    for claim in redis.claims:
+        if redis.entry(claim.worker) is None:
+            return f"LAW1 claim of {claim.message.task} has no worker: nobody will reap it"
+        if claim.started and not claim.outcome:
+            if claim.message.task in seen:
+                return f"LAW2 {claim.message.task} runs twice at once"
+            seen.add(claim.message.task)
+    return ""
+
+
+def _misplaced(redis: Redis, record: Record, ledger: Ledger) -> str:
+    task, state = record.task, record.state
+    outcomes = [c.outcome for c in redis.claims if c.outcome and c.message.task == task]
+    outcomes += [r.outcome for r in redis.replay if r.message.task == task]
+    mine = [o for o in outcomes if (o.root, o.generation) == (record.root, record.generation)]
+    if state == QUEUED:
+        if mine:
+            return f"LAW1 {task} is waiting and committed"
+        life = ledger.life(ledger.life_of(record.root))
+        if not _waits(redis, record) and not (life and life.taken):
+            return f"LAW1 {task} is recorded as waiting and is nowhere"
+    elif state == STARTED:
+        claim = redis.claim(record.worker, record.number)
+        if claim is None or not claim.started or claim.outcome or claim.message.task != task:
+            return f"LAW1 {task} is recorded as started and no claim holds it"
+    elif state == COMMITTED:
+        if len(mine) != 1:
+            return f"LAW1 {task} is recorded as committed, {len(mine)} outcomes wait"
+    elif mine:
+        assert state in (CONTINUED, ENDED, DEAD)
+        return f"LAW1 {task} is recorded as acknowledged, and an outcome waits"
+    return ""
+
+
+def _waits(redis: Redis, record: Record) -> bool:
+    """Tell whether a message waits that ``start`` would take for this record."""
+    tokens = {
+        known.token
+        for known in record.tokens
+        if known.root == record.root and known.generation >= record.generation
+    }
+    waiting = [*redis.queue, *redis.scheduled, *redis.kids]
+    waiting += [c.message for c in redis.claims if not c.started and not c.outcome]
+    return any(message.token in tokens for message in waiting)
+
+
+def settle(redis: Redis, ledger: Ledger) -> str:
+    """Return the law that is broken when nothing more can happen."""
+    if redis.claims or redis.queue or redis.replay or redis.scheduled or redis.kids:
+        return "LAW1 something is left that nobody will take up"
+    tasks = {origin(life.task) for life in ledger.lives}
+    for life in ledger.lives:
+        if is_consequence(life.task) or life.taken:
+            continue
+        if life.ends != 1:
+            return f"LAW1 {life.ends} ends for one life of {life.task}"
+        missing = [kid for kid in life.owed if origin(kid) not in tasks]
+        if missing:
+            return f"LAW2 consequence {missing[0]} of {life.task} was never accepted"
+    owed = [kid for life in ledger.lives for kid in life.owed]
+    if len(set(owed)) < len(owed):
+        return f"LAW2 {len(owed)} consequences were owed, {len(set(owed))} accepted"
+    return ""
