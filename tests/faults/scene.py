@@ -140,6 +140,13 @@ class Scene:
         ids = self.redis.zrange(self.keys.dead(self.queue), 0, -1)
         return {each: self.redis.hgetall(self.keys.dead_letter(self.queue, each)) for each in ids}
 
+    def letters_raw(self) -> dict[bytes, dict[bytes, bytes]]:
+        """Return the dead letters byte by byte."""
+        with redis.Redis.from_url(self.url) as raw:
+            ids = raw.zrange(self.keys.dead(self.queue), 0, -1)
+            names = {each: self.keys.dead_letter(self.queue, each.decode()) for each in ids}
+            return {each: raw.hgetall(name) for each, name in names.items()}
+
     # -- waiting
 
     def wait(self, condition: Callable[[], Any], what: str, deadline_s: float = SOON_S) -> Any:
@@ -152,6 +159,10 @@ class Scene:
             lambda: all(self.journal.count("began", word) >= times for word in words),
             f"{words} to begin {times} times",
         )
+
+    def wait_journal(self, *fields: object, times: int = 1) -> None:
+        """Wait until the journal holds so many lines that begin so."""
+        self.wait(lambda: self.journal.count(*fields) >= times, f"{fields}, {times} times")
 
     def wait_claimed(self, count: int) -> None:
         """Wait until at least so many messages are in workers' hands."""
@@ -176,11 +187,18 @@ class Scene:
 
     # -- the laws
 
-    def settle(self, ids: Iterable[str] = (), deadline_s: float = SOON_S) -> None:
+    def settle(
+        self, ids: Iterable[str] = (), *, queued: int = 0, deadline_s: float = SOON_S
+    ) -> None:
         """Wait until every accepted task has ended or died, and hold the account to the laws.
 
         Conservation: nothing is left anywhere, nothing is missing. One commit: every task ended
         exactly once.
+
+        Args:
+            ids: these tasks only; the others are the `queued` messages.
+            queued: messages that are still to wait.
+            deadline_s: how long it may take.
         """
         ids = [*ids] or self.accepted
         self.wait(
@@ -189,7 +207,7 @@ class Scene:
             deadline_s,
         )
         self.wait(lambda: not self.claimed(), "claims to be freed")
-        assert self.waiting() == 0, self.describe()
+        assert self.waiting() == queued, self.describe()
         assert self.redis.zcard(self.keys.scheduled(self.queue)) == 0, self.describe()
         assert self.redis.llen(self.keys.replay(self.queue)) == 0, self.describe()
         ends = self.events("ended", "dead")

@@ -263,11 +263,14 @@ class _Link:
         """Forward both ways until either side ends."""
         try:
             self._server = self._proxy.connect()
+            for end in (self._client, self._server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
+            # The server is away, or the link was closed while it was being made.
             self.close()
+            if self._server is not None:
+                _shut(self._server)
             return
-        for end in (self._client, self._server):
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         back = threading.Thread(target=self._replies, args=(self._server,), daemon=True)
         back.start()
         self._commands(self._server)

@@ -81,11 +81,11 @@ def mourn(task_id: str) -> None:
     Journal.from_env().write("mourned", task_id)
 
 
-def build(broker: str, *, queue: str = QUEUE, **conf: Any) -> Celery:
+def build(broker: str, **settings: object) -> Celery:
     """Make an app with these tasks; a producer and its workers make the same one."""
     app = Celery("labour", broker=broker, backend=broker, set_as_current=False)
-    app.conf.update(task_default_queue=queue, **conf)
-    Relier(app)
+    app.conf.task_default_queue = QUEUE
+    Relier(app, **settings)
     for function in (note, hold, work, weigh, sink, mourn):
         rl_task(app=app, name=function.__name__, shared=False)(function)
     for function in (poison, slayer):
