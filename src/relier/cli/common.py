@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
@@ -26,7 +27,17 @@ if TYPE_CHECKING:
 FAILED, USAGE, AWAY, NOT_FOUND, INTERRUPTED = 1, 2, 3, 4, 130
 """Exit statuses; click's own is 2 for wrong usage, too."""
 
-_NARROWEST_PIPE = 10_000
+_PIPE_WIDTH = 10_000
+
+
+class _Trimmed:
+    """Standard output without the blanks with which rich fills its lines."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(re.sub(r" +$", "", text, flags=re.MULTILINE))
+
+    def flush(self) -> None:
+        sys.stdout.flush()
 
 
 class NotFoundError(Exception):
@@ -130,7 +141,9 @@ def console() -> Console:
     from rich.console import Console
 
     found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=_NARROWEST_PIPE)
+    if found.is_terminal:
+        return found
+    return Console(highlight=False, width=_PIPE_WIDTH, file=cast(IO[str], _Trimmed()))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 import msgspec
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -16,7 +16,7 @@ from relier.ops.fleet import Worker
 from relier.ops.inflight import InFlight, Snapshot
 
 _EVERY_S = 0.5
-_SHORT_ID = 8
+_SHORT_ID, _WIDE = 8, 110
 _FRAME_ROWS = 6
 
 
@@ -31,19 +31,19 @@ def follow(look: Callable[[], Snapshot], *, as_json: bool) -> None:
                     time.sleep(_EVERY_S)
             if not console.is_terminal:
                 while True:
-                    console.print(picture(look()))
+                    console.print(picture(look(), console))
                     time.sleep(_EVERY_S)
             with Live(console=console, auto_refresh=False, screen=True) as view:
                 while True:
-                    view.update(picture(look(), console.height - 1), refresh=True)
+                    view.update(picture(look(), console, console.height - 1), refresh=True)
                     time.sleep(_EVERY_S)
         except KeyboardInterrupt:
             return
 
 
-def picture(found: Snapshot, height: int | None = None) -> RenderableType:
+def picture(found: Snapshot, console: Console, height: int | None = None) -> RenderableType:
     """Return the fleet as a picture of at most ``height`` rows (None: as many as it takes)."""
-    rows = _rows(found)
+    rows = _rows(found, short=console.width < _WIDE)
     hidden = 0
     if height is not None:
         room = max(height - _FRAME_ROWS - min(len(found.queues), 3), 1)
@@ -82,26 +82,26 @@ def _queues(found: Snapshot) -> list[Text]:
     return lines
 
 
-def _rows(found: Snapshot) -> list[tuple[object, ...]]:
+def _rows(found: Snapshot, *, short: bool) -> list[tuple[object, ...]]:
     """Return a row for each task in hand, by worker, and one for each idle worker."""
     rows: list[tuple[object, ...]] = []
     for worker in found.workers:
         own = [task for task in found.tasks if task.worker_id == worker.worker_id]
-        rows += [_row(worker, task) for task in own]
+        rows += [_row(worker, task, short=short) for task in own]
         if not own:
             state = words.styled("dead" if worker.dying else "idle")
             rows.append((worker.name, "-", "-", "-", state, ",".join(worker.queues), "-"))
     return rows
 
 
-def _row(worker: Worker, task: InFlight) -> tuple[object, ...]:
+def _row(worker: Worker, task: InFlight, *, short: bool) -> tuple[object, ...]:
     attempt = Text(str(task.attempt) if task.attempt else "-")
     if task.returns:
         attempt.append(f" (back {task.returns}x)", style="green")
     return (
         worker.name,
         task.name,
-        task.task_id[:_SHORT_ID] if _is_uuid(task.task_id) else task.task_id,
+        task.task_id[:_SHORT_ID] if short and _is_uuid(task.task_id) else task.task_id,
         words.span(task.duration_ms),
         words.styled(task.state),
         task.queue,
@@ -118,7 +118,7 @@ def _footer(found: Snapshot, hidden: int) -> Text:
     done = sum(worker.done for worker in found.workers)
     failed = sum(worker.failed for worker in found.workers)
     text = Text(
-        f"{len(found.workers)} workers, {found.held} in hand, {running} running, "
+        f"{words.count(len(found.workers), 'worker')}, {found.held} in hand, {running} running, "
         f"{done:,} done, {failed:,} failed",
         no_wrap=True,
         overflow="ellipsis",

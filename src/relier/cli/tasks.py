@@ -36,15 +36,15 @@ def list_(asked: Asked, states: tuple[str, ...], queue: str | None, limit: int) 
             words.styled(row.state),
             row.task_id,
             words.ago(row.at_ms, found.now_ms),
+            row.name or "-",
             row.queue,
             f"{row.attempt or '-'}",
             row.worker or "-",
-            row.name,
         )
         for row in found.rows
     ]
     if rows:
-        headers = ("state", "id", "when", "queue", "run", "worker", "task")
+        headers = ("state", "id", "when", "task", "queue", "run", "worker")
         console.print(words.table(headers, rows))
     totals = "  ".join(f"{state} {count:,}" for state, count in found.totals.items())
     console.print(f"In Redis now: {totals}", soft_wrap=True)
@@ -72,7 +72,8 @@ def inflight_(asked: Asked, follow: bool, worker: str | None, limit: int) -> Non
         )
     if not follow:
         if not asked.answer(first):
-            common.console().print(live.picture(first))
+            console = common.console()
+            console.print(live.picture(first, console))
         return
     live.follow(look, as_json=asked.as_json)
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from relier.ops.events import Event
 
+_NEVER_CUT = ("id", "state", "what")
+
 STYLES = {
     "running": "cyan",
     "committed": "blue",
@@ -41,6 +43,11 @@ def span(ms: int | float | None) -> str:
     return f"{seconds:.0f} s"
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: 1 worker, 2 workers."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def ago(at_ms: int | None, now_ms: int) -> str:
     """Return when something was or will be, seen from the server's now."""
     if at_ms is None:
@@ -60,19 +67,19 @@ def styled(word: str) -> Text:
     return Text(word, style=STYLES.get(word, ""))
 
 
-def table(
-    headers: Sequence[str], rows: Iterable[Sequence[object]], *, last_wide: bool = True
-) -> Table:
-    """Return a table without lines; the last column takes what is left and is cut, not wrapped."""
+def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """Return a table without lines; what is too wide is cut, but never an id: ids are copied."""
     from rich.table import Table
     from rich.text import Text
 
+    cells = [[each if isinstance(each, Text) else Text(str(each)) for each in row] for row in rows]
     made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for index, header in enumerate(headers):
-        last = index == len(headers) - 1
-        made.add_column(header, no_wrap=True, overflow="ellipsis" if last and last_wide else "fold")
-    for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        longest = max((len(row[index]) for row in cells), default=0)
+        least = longest if header in _NEVER_CUT else None
+        made.add_column(header, no_wrap=True, overflow="ellipsis", min_width=least)
+    for row in cells:
+        made.add_row(*row)
     return made
 
 

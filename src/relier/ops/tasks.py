@@ -142,7 +142,8 @@ def inspect(store: Store, task_id: str) -> TaskDetail | None:
     record = reading.records(store, [task_id])[0]
     queues = store_fleet.known_queues(store)
     since_ms = int(record.get("at") or 0)
-    timeline = events.of_task(store, queues, task_id, since_ms=since_ms)
+    # The record's time is rounded, an event's is cut.
+    timeline = events.of_task(store, queues, task_id, since_ms=max(since_ms - 1, 0))
     letter = _letter(store, _favoured(queues, record.get("q")), task_id)
     meta = _result(reading.stored_result(store, task_id))
     place = _locate(store, task_id, record, queues)
