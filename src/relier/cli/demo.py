@@ -21,7 +21,7 @@ from relier.demo import play, screen
     help="Where the invoices, the books and the workers' logs go.",
 )
 @click.option(
-    "--orders", default=48, show_default=True, type=click.IntRange(4, 1000), help="How many."
+    "--orders", default=48, show_default=True, type=click.IntRange(12, 1000), help="How many."
 )
 @click.option("--seed", default=1, show_default=True, help="Of the orders.")
 @common.command

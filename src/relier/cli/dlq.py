@@ -31,11 +31,19 @@ def list_(asked: Asked, queue: str | None, limit: int) -> None:
     if not found.rows:
         console.print("No dead letters.")
         return
+    wide = console.width >= words.WIDE
     rows = [
-        (row.letter_id, words.ago(row.at_ms, found.now_ms), row.queue, row.name, row.reason)
+        (
+            row.letter_id,
+            words.ago(row.at_ms, found.now_ms),
+            row.reason,
+            row.name,
+            *((row.queue, row.error) if wide else ()),
+        )
         for row in found.rows
     ]
-    console.print(words.table(("id", "died", "queue", "task", "reason"), rows))
+    headers = ("id", "died", "reason", "task", *(("queue", "error") if wide else ()))
+    console.print(words.table(headers, rows))
     if found.total > len(found.rows):
         console.print(f"{len(found.rows)} of {found.total}; --limit shows more.")
 

@@ -16,7 +16,7 @@ from relier.ops.fleet import Worker
 from relier.ops.inflight import InFlight, Snapshot
 
 _EVERY_S = 0.5
-_SHORT_ID, _WIDE = 8, 110
+_SHORT_ID = 8
 _FRAME_ROWS = 6
 
 
@@ -43,7 +43,7 @@ def follow(look: Callable[[], Snapshot], *, as_json: bool) -> None:
 
 def picture(found: Snapshot, console: Console, height: int | None = None) -> RenderableType:
     """Return the fleet as a picture of at most ``height`` rows (None: as many as it takes)."""
-    rows = _rows(found, short=console.width < _WIDE)
+    rows = _rows(found, short=console.width < words.WIDE)
     hidden = 0
     if height is not None:
         room = max(height - _FRAME_ROWS - min(len(found.queues), 3), 1)

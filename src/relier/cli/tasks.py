@@ -31,20 +31,19 @@ def list_(asked: Asked, states: tuple[str, ...], queue: str | None, limit: int) 
     if asked.answer(found):
         return
     console = common.console()
+    wide = console.width >= words.WIDE
     rows = [
         (
             words.styled(row.state),
             row.task_id,
             words.ago(row.at_ms, found.now_ms),
             row.name or "-",
-            row.queue,
-            f"{row.attempt or '-'}",
-            row.worker or "-",
+            *((row.queue, f"{row.attempt or '-'}", row.worker or "-") if wide else ()),
         )
         for row in found.rows
     ]
     if rows:
-        headers = ("state", "id", "when", "task", "queue", "run", "worker")
+        headers = ("state", "id", "when", "task", *(("queue", "run", "worker") if wide else ()))
         console.print(words.table(headers, rows))
     totals = "  ".join(f"{state} {count:,}" for state, count in found.totals.items())
     console.print(f"In Redis now: {totals}", soft_wrap=True)

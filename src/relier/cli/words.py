@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
     from relier.ops.events import Event
 
-_NEVER_CUT = ("id", "state", "what")
+WIDE = 110
+"""Columns of a terminal that has room for everything beside a whole id."""
+
+_NEVER_CUT = ("id", "state", "what", "when", "died")
 
 STYLES = {
     "running": "cyan",

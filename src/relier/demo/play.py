@@ -141,11 +141,16 @@ class Play:
         yield from self._until(self._all_done, _CLOSING_DEADLINE_S, "every invoice to be booked")
 
     def _busy_worker(self) -> Generator[None, None, Worker]:
-        """Wait for a worker both of whose processes have just begun to print."""
+        """Wait for a worker both of whose processes have just begun to print.
+
+        One process will do when half of the orders are through and no worker had two.
+        """
         while True:
+            enough = 2 if self._scene.accepted < self._scene.total / 2 else 1
             for worker in self._workers:
-                if len(self._early(worker.name)) == 2:
+                if len(self._early(worker.name)) >= enough:
                     return worker
+            self._check_open()
             yield
 
     def _kill_worker(self, victim: Worker) -> Script:
@@ -177,6 +182,7 @@ class Play:
         for _ in range(_MOST_TRIES):
             early: list[Way] = []
             while not early:
+                self._check_open()
                 yield
                 early = [way for worker in self._workers for way in self._early(worker.name)]
                 early = [way for way in early if not way.deaths and self._last_begun(way.invoice)]
@@ -230,6 +236,10 @@ class Play:
                     f"waited {deadline_s:.0f} s for {what}; see the logs in {self._place.logs}"
                 )
             yield
+
+    def _check_open(self) -> None:
+        if self._all_done():
+            raise RelierError("every order was done before a kill: run it with more --orders")
 
     def _all_ready(self) -> bool:
         return all(stage.state == "ready" for stage in self._scene.stages.values())
