@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from celery import Celery, current_app
+from celery.utils.functional import head_from_fun
 
 from relier.errors import ConfigurationError
 from relier.tasks.context import context_of, current
@@ -95,6 +96,8 @@ def rl_task(
             options["name"] = name
         owner = app or _owner()
         bound = bool(options.pop("bind", False))
+        if not bound:
+            options["__header__"] = staticmethod(head_from_fun(_head(function)))
         return owner.task(bind=True, **options)(_body(function, bound=bound))
 
     return decorate if function is None else decorate(function)
@@ -138,6 +141,22 @@ def _body(function: Callable[..., Any], *, bound: bool) -> Callable[..., Any]:
     # Celery checks a dispatch against this: the function's own parameters, less the context.
     body.__signature__ = _dispatch_signature(signature, bound=bound)  # type: ignore[attr-defined]
     return body
+
+
+def _head(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of the parameters that a caller gives.
+
+    Celery sees by them that an errback takes (request, error, traceback) and calls it in place; of
+    a bound task, as ours all are inside, it would assume that it takes a task id.
+    """
+
+    @functools.wraps(function)
+    def head(*_args: Any, **_kwargs: Any) -> None: ...
+
+    signature = inspect.signature(function)
+    parameters = [p for p in signature.parameters.values() if p.name != _CONTEXT_PARAMETER]
+    head.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return head
 
 
 def _dispatch_signature(signature: inspect.Signature, *, bound: bool) -> inspect.Signature:

@@ -15,7 +15,7 @@ from relier.store.running import StoredResult
 
 def fused(backend: Any, broker: Address) -> bool:
     """Return whether a backend stores plain results in the broker's own server and database."""
-    stock = type(backend).set is RedisBackend.set and isinstance(backend, RedisBackend)
+    stock = isinstance(backend, RedisBackend) and type(backend).set is RedisBackend.set
     if not stock or not backend.url:
         return False
     try:

@@ -69,6 +69,10 @@ class Membership:
         # Constant: kombu keys its connection pools by the text of the transport options.
         return f"<Membership of {self.broker.address.public}>"
 
+    def __json__(self) -> str:
+        # `celery inspect stats` sends the transport options to whoever asks.
+        return repr(self)
+
     @property
     def joined(self) -> bool:
         """Return whether this very process (not its parent) has an entry."""
