@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import redis
 
-_MOVING = ("claims:", "replay", "scheduled")
+from support.wait import wait_for
 
 
 def leftovers(client: redis.Redis) -> dict[str, object]:
@@ -24,3 +24,8 @@ def leftovers(client: redis.Redis) -> dict[str, object]:
             if waiting := client.lrange(queue + suffix, 0, -1):
                 left[queue + suffix] = waiting
     return left
+
+
+def assert_settled(client: redis.Redis, deadline_s: float = 10.0) -> None:
+    """Wait until no message waits, is scheduled, claimed or committed; records may stay."""
+    wait_for(lambda: not leftovers(client), deadline_s, lambda: f"left: {leftovers(client)}")

@@ -1,0 +1,96 @@
+"""Canvas: callbacks, chains, groups and chords, nested and failing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from celery import chain, chord, group
+
+from relier.store.embedded import EmbeddedServer
+from support.kitchen import RESULT_S, Kitchen, open_kitchen
+from support.wait import wait_for
+
+
+@pytest.fixture(scope="module")
+def kitchen(
+    session_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Kitchen]:
+    with open_kitchen(session_server, tmp_path_factory.mktemp("canvas")) as running:
+        yield running
+
+
+def test_link(kitchen: Kitchen) -> None:
+    word = kitchen.word()
+    add, write = kitchen.tasks["add"], kitchen.tasks["write"]
+    add.apply_async((1, 2), link=[write.s(word, 1), write.si(word, 2)]).get(RESULT_S)
+    wait_for(lambda: kitchen.journal.count("write") >= 2, RESULT_S)
+    assert kitchen.journal.count("write", 3, word, 1) == 1
+    assert kitchen.journal.count("write", word, 2) == 1
+
+
+def test_link_error_as_a_message(kitchen: Kitchen) -> None:
+    receipt = kitchen.tasks["end"].apply_async(("error",), link_error=kitchen.tasks["on_error"].s())
+    wait_for(lambda: kitchen.journal.count("on_error", receipt.id), RESULT_S)
+    assert kitchen.journal.count("on_error", receipt.id) == 1
+
+
+def test_link_error_called_in_place(kitchen: Kitchen) -> None:
+    errback = kitchen.tasks["on_error_inline"].s()
+    receipt = kitchen.tasks["end"].apply_async(("error",), link_error=errback)
+    wait_for(lambda: kitchen.journal.count("on_error_inline", receipt.id), RESULT_S)
+    assert kitchen.journal.count("on_error_inline", receipt.id, "ValueError") == 1
+
+
+def test_chain(kitchen: Kitchen) -> None:
+    add = kitchen.tasks["add"]
+    result = chain(add.s(1, 2), add.s(3), add.s(4)).apply_async()
+    assert result.get(RESULT_S) == 10
+    assert result.parent.get(RESULT_S) == 6
+    assert (add.s(1, 1) | add.s(1)).delay().get(RESULT_S) == 3
+
+
+def test_a_failing_chain_stops(kitchen: Kitchen) -> None:
+    word = kitchen.word()
+    steps = chain(kitchen.tasks["end"].si("error"), kitchen.tasks["write"].si(word))
+    result = steps.apply_async()
+    assert isinstance(result.get(RESULT_S, propagate=False), ValueError)
+    assert not kitchen.journal.count("write", word)
+
+
+def test_group(kitchen: Kitchen) -> None:
+    add = kitchen.tasks["add"]
+    assert group(add.s(n, n) for n in range(10)).apply_async().get(RESULT_S) == [
+        2 * n for n in range(10)
+    ]
+
+
+def test_chord(kitchen: Kitchen) -> None:
+    add, total = kitchen.tasks["add"], kitchen.tasks["total"]
+    assert chord((add.s(n, 1) for n in range(10)), total.s()).apply_async().get(RESULT_S) == 55
+
+
+def test_a_failing_chord_calls_the_errback_of_its_body_once(kitchen: Kitchen) -> None:
+    add, total, end = (kitchen.tasks[name] for name in ("add", "total", "end"))
+    body = total.s().on_error(kitchen.tasks["on_error"].s())
+    result = chord([add.s(1, 1), end.si("error")], body).apply_async()
+    assert "as told" in str(result.get(RESULT_S, propagate=False))
+    wait_for(lambda: kitchen.journal.count("on_error", result.id), RESULT_S)
+    assert kitchen.journal.count("on_error", result.id) == 1
+
+
+def test_nested(kitchen: Kitchen) -> None:
+    add, total = kitchen.tasks["add"], kitchen.tasks["total"]
+    inner = chord([add.s(1, 1), add.s(2, 2)], total.s())
+    canvas = chain(
+        add.s(1, 1), group(add.s(1), add.s(2)), total.s(), group(add.s(1), add.s(2)), total.s()
+    )
+    assert chord([inner, canvas], total.s()).apply_async().get(RESULT_S) == 6 + 17
+
+
+def test_map_starmap_and_chunks(kitchen: Kitchen) -> None:
+    add, total = kitchen.tasks["add"], kitchen.tasks["total"]
+    assert total.map([[1, 2], [3]]).apply_async().get(RESULT_S) == [3, 3]
+    assert add.starmap([(1, 2), (3, 4)]).apply_async().get(RESULT_S) == [3, 7]
+    chunks = add.chunks([(n, n) for n in range(4)], 2).group().apply_async()
+    assert chunks.get(RESULT_S) == [[0, 2], [4, 6]]
