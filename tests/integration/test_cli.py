@@ -278,6 +278,19 @@ def _ended(clerk: Clerk, task_id: str) -> Any:
     return found if found["state"] == "ended" else None
 
 
+def test_events_of_one_millisecond_keep_their_order(
+    server: EmbeddedServer, client: redis.Redis
+) -> None:
+    client.sadd("rl:queues", "q")
+    kinds = ["accepted", "started", "committed", "ended"]
+    for sequence, kind in enumerate(kinds):
+        fields = {"k": kind, "i": "one", "w": "", "c": "", "r": ""}
+        client.xadd("rl:{q}:events", fields, id=f"1000-{sequence}")
+    asked = ["tasks", "inspect", "one", "--json", "--url", server.url]
+    found = json.loads(CliRunner().invoke(rl, asked).stdout)
+    assert [event["kind"] for event in found["timeline"]] == kinds
+
+
 def test_a_key_prefix_is_followed(redis_url: str) -> None:
     app = Celery("prefixed", broker=redis_url, set_as_current=False)
     app.conf.broker_transport_options = {"global_keyprefix": "mine:"}

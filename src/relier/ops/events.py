@@ -98,7 +98,8 @@ def of_task(
         for event in _backwards(store, queue, since_ms, MOST_PER_STREAM)
         if event.task_id == task_id
     ]
-    return tuple(sorted(found, key=lambda event: event.at_ms))
+    # Several events may share a millisecond: turned over first, they keep their order in the sort.
+    return tuple(sorted(reversed(found), key=lambda event: event.at_ms))
 
 
 def latest(store: Store, queues: Sequence[str], most_per_queue: int) -> list[Event]:
