@@ -65,12 +65,18 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What a release did; ``released`` is False when somebody else was quicker."""
+    """What a release did.
+
+    Args:
+        released: False when somebody else was quicker.
+        alive: the task was dispatched anew and lives; its letter stays until that has ended.
+    """
 
     letter_id: str
     queue: str
     name: str
     released: bool
+    alive: bool
     raw: bool
 
 
@@ -125,7 +131,7 @@ def release(store: Store, letter_id: str, *, raw: bool = False) -> Release | Non
     repeat of what the old life did.
 
     Args:
-        raw: put it back byte by byte, whatever it is.
+        raw: put a message that cannot be read back byte by byte.
 
     Returns:
         What was done; None when there is no such letter.
@@ -138,14 +144,16 @@ def release(store: Store, letter_id: str, *, raw: bool = False) -> Release | Non
         return None
     queue, fields = found
     suffix, message = reading.unwrap(fields.get("parcel", b"|"))[:2]
-    outgoing = _as_it_came(letter_id, suffix, message) if raw else _renewed(suffix, message)
+    outgoing = _renewed(suffix, message)
+    if outgoing is None and raw:
+        outgoing = Outgoing(letter_id, mint_token(), 0, suffix, 0, "", message)
     if outgoing is None:
         raise PayloadError(
             f"the message of {letter_id} is no task message and would only come back here; "
             "--raw releases it as it came"
         )
     done = store.run(letters.revive(store.keys, queue, letter_id, outgoing))
-    return Release(letter_id, queue, outgoing.name, done, raw)
+    return Release(letter_id, queue, outgoing.name, done == 1, done == -1, raw)
 
 
 def _renewed(suffix: str, raw: bytes) -> Outgoing | None:
@@ -165,12 +173,6 @@ def _renewed(suffix: str, raw: bytes) -> Outgoing | None:
     except (ValueError, TypeError):
         return None
     return Outgoing(message.task_id, token, position, suffix, 0, message.name, json.dumps(payload))
-
-
-def _as_it_came(letter_id: str, suffix: str, raw: bytes) -> Outgoing:
-    message = messages.read(raw)
-    task_id, name = (message.task_id, message.name) if message else (letter_id, "")
-    return Outgoing(task_id, mint_token(), 0, suffix, 0, name, raw)
 
 
 def _find(store: Store, letter_id: str, queues: list[str]) -> tuple[str, dict[str, bytes]] | None:

@@ -99,7 +99,8 @@ def of_task(
         if event.task_id == task_id
     ]
     # Several events may share a millisecond: turned over first, they keep their order in the sort.
-    return tuple(sorted(reversed(found), key=lambda event: event.at_ms))
+    found.reverse()
+    return tuple(sorted(found, key=lambda event: event.at_ms))
 
 
 def latest(store: Store, queues: Sequence[str], most_per_queue: int) -> list[Event]:
