@@ -89,7 +89,7 @@ def inspect(asked: Asked, letter_id: str) -> None:
 
 @dlq.command()
 @click.argument("letter_id", metavar="ID")
-@click.option("--raw", is_flag=True, help="Put the message back as it came, readable or not.")
+@click.option("--raw", is_flag=True, help="Put a message that cannot be read back as it came.")
 @common.command
 def release(asked: Asked, letter_id: str, raw: bool) -> int:
     """Put a dead letter back into its queue, as a new life of its task."""
@@ -98,6 +98,11 @@ def release(asked: Asked, letter_id: str, raw: bool) -> int:
         raise _unknown(letter_id)
     if asked.answer(found):
         return 0 if found.released else common.FAILED
+    if found.alive:
+        raise NotFoundError(
+            f"{letter_id} was dispatched anew and lives: wait until it has ended "
+            f"(`rl tasks inspect {letter_id}`), then release the letter"
+        )
     if not found.released:
         raise NotFoundError(f"{letter_id} has just been released by somebody else")
     common.console().print(

@@ -12,6 +12,9 @@ from relier.store.reading import StreamEvent
 MOST_PER_STREAM = 12_000
 """A stream is trimmed to about 10,000 events."""
 
+LATER_LETTER = "~"
+"""Between a task's id and what tells the letter of a later death from one that is still there."""
+
 _PAGE = 1000
 
 WORDS = {
@@ -96,7 +99,7 @@ def of_task(
         event
         for queue in queues
         for event in _backwards(store, queue, since_ms, MOST_PER_STREAM)
-        if event.task_id == task_id
+        if event.task_id.partition(LATER_LETTER)[0] == task_id
     ]
     # Several events may share a millisecond: turned over first, they keep their order in the sort.
     found.reverse()

@@ -64,7 +64,7 @@ class TaskDetail:
     Args:
         state: one of ``STATES``, or "committed", or "unknown" for a record without its message.
         where: the same in words.
-        token_count: how many publishes this life has seen.
+        life: which life of its id it is; an ended or dead one that is dispatched anew begins another.
         args, kwargs: as its producer printed them; "" once the message is gone.
         blame: deaths of its own process; ``interruptions``: of a whole worker with neighbours.
         result: Celery's state of the result, or "" when it is not in this database.
@@ -82,7 +82,7 @@ class TaskDetail:
     blame: int
     interruptions: int
     retries: int
-    token_count: int
+    life: int
     accepted_ms: int | None
     started_ms: int | None
     due_ms: int | None
@@ -144,7 +144,9 @@ def inspect(store: Store, task_id: str) -> TaskDetail | None:
     since_ms = int(record.get("at") or 0)
     # The record's time is rounded, an event's is cut.
     timeline = events.of_task(store, queues, task_id, since_ms=max(since_ms - 1, 0))
-    letter = _letter(store, _favoured(queues, record.get("q")), task_id)
+    alive = record.get("s") not in (None, *_TERMINAL)
+    # A letter of an earlier life stays while the task lives again.
+    letter = None if alive else _letter(store, _favoured(queues, record.get("q")), task_id)
     meta = _result(reading.stored_result(store, task_id))
     place = _locate(store, task_id, record, queues)
     if not (record or timeline or letter or meta[0] or place.message):
@@ -166,7 +168,7 @@ def inspect(store: Store, task_id: str) -> TaskDetail | None:
         blame=int(record.get("b") or 0),
         interruptions=int(record.get("i") or 0),
         retries=int(record.get("g") or 0) % 2**32,
-        token_count=sum(field.startswith("t:") for field in record),
+        life=int(record.get("l") or 1),
         accepted_ms=since_ms or None,
         started_ms=int(record["st"]) if record.get("st") else None,
         due_ms=int(record["due"]) if record.get("due") else None,
@@ -254,7 +256,9 @@ def _matching(waiting: Waiting | None, needle: bytes, task_id: str) -> Message |
 
 def _letter(store: Store, queues: list[str], task_id: str) -> _Letter | None:
     for queue in queues:
-        fields = reading.letter(store, queue, task_id)
+        ids = [each for each, _ in reading.dead(store, queue, _SEARCHED)]
+        own = [each for each in ids if each.partition(events.LATER_LETTER)[0] == task_id]
+        fields = reading.letter(store, queue, own[0] if own else task_id)
         if fields is not None:
             parcel = fields.get("parcel")
             return _Letter(

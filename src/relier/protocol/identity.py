@@ -8,12 +8,15 @@ once, before any retry loop.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 TOKEN_HEADER = "rl_token"
 _NESTING = 2**32
+_TOKEN = re.compile(r"[\w:.-]{1,64}", re.ASCII)
+"""Scripts put tokens between bars; what does not look like one is hashed."""
 
 
 class Claim(NamedTuple):
@@ -63,8 +66,10 @@ def identify(headers: Mapping[str, Any], delivery_tag: str) -> Identity:
         delivery_tag: stands in for the token of a stock producer: a copy that a stock worker
             puts back keeps it.
     """
-    token = headers.get(TOKEN_HEADER) or f"d:{delivery_tag}"
-    return Identity(headers["id"], token, generation(headers), headers["task"])
+    token = str(headers.get(TOKEN_HEADER) or f"d:{delivery_tag}")
+    if not _TOKEN.fullmatch(token):
+        token = f"h:{hashlib.sha256(token.encode('utf-8', 'replace')).hexdigest()[:32]}"
+    return Identity(str(headers["id"]), token, generation(headers), str(headers["task"]))
 
 
 def derive(root: str, task_id: str, generation: int, index: int | str) -> str:

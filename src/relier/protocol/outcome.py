@@ -58,6 +58,7 @@ class Outcome(msgspec.Struct, frozen=True):
         failure: of a failure, or what caused a retry.
         next: the next generation of the same task.
         published: other publishes that the task held back (the header of a replacing chord).
+        continued: the id goes on elsewhere, as a chord's body or a chain's end took it over.
         letter: why the task goes to the dead letters, or "" when it does not.
     """
 
@@ -66,6 +67,7 @@ class Outcome(msgspec.Struct, frozen=True):
     failure: Failure | None = None
     next: Message | None = None
     published: list[Message] = []
+    continued: bool = False
     letter: str = ""
     version: int = VERSION
 

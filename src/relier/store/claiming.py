@@ -38,6 +38,21 @@ class Claimed(NamedTuple):
     replays: int
 
 
+class Unread(NamedTuple):
+    """What a message that never starts says of itself; both are "" for a plain message."""
+
+    task_id: str
+    token: str
+
+
+class Ended(NamedTuple):
+    """A claim that ends without having started."""
+
+    number: str
+    who: Unread
+    reason: str
+
+
 class Harvest(NamedTuple):
     """What one ``claim`` gave.
 
@@ -108,19 +123,24 @@ def release(keys: Keys, worker: str, queue: str, numbers: Sequence[str]) -> Oper
 def reconcile(
     keys: Keys, worker: str, epoch: int, queues: Sequence[str], held: Sequence[str]
 ) -> Operation[int]:
-    """Raise the epoch and give back every unstarted claim that is not held.
+    """Raise the epoch and give back every claim that is not held and not worked under.
 
     Returns:
         How many went back; -1 when the worker itself is gone.
     """
     names = [keys.worker(worker)]
     for queue in queues:
-        names += (keys.list(queue), keys.claims(queue, worker), keys.bell(queue))
+        names += (
+            keys.list(queue),
+            keys.claims(queue, worker),
+            keys.bell(queue),
+            keys.replay(queue),
+        )
     return Operation(_RECONCILE, names, [epoch, *held], int)
 
 
 def bury(
-    keys: Keys, claim: Claim, letter_id: str, letter: Mapping[str, Argument]
+    keys: Keys, claim: Claim, who: Unread, letter_id: str, letter: Mapping[str, Argument]
 ) -> Operation[bool]:
     """Send a message that cannot be run to the dead letters, as it came."""
     names = [
@@ -129,15 +149,17 @@ def bury(
         keys.dead(claim.queue),
         keys.dead_letter(claim.queue, letter_id),
         keys.events(claim.queue),
+        keys.task(who.task_id),
     ]
-    arguments: list[Argument] = [claim.worker, claim.number, letter_id, *_pairs(letter)]
+    arguments: list[Argument] = [claim.worker, claim.number, letter_id, who.token]
+    arguments += _pairs(letter)
     return Operation(_BURY, names, arguments, bool)
 
 
 def defer(
     keys: Keys,
     claim: Claim,
-    task_id: str,
+    who: Unread,
     *,
     delay_ms: int,
     most_deferrals: int,
@@ -156,37 +178,36 @@ def defer(
     names = [
         keys.worker(claim.worker),
         keys.claims(claim.queue, claim.worker),
-        keys.task(task_id),
+        keys.task(who.task_id),
         keys.scheduled(claim.queue),
         keys.dead(claim.queue),
-        keys.dead_letter(claim.queue, task_id),
+        keys.dead_letter(claim.queue, who.task_id),
         keys.events(claim.queue),
     ]
     arguments: list[Argument] = [
         claim.worker,
         claim.number,
-        task_id,
+        who.task_id,
         delay_ms,
         most_deferrals,
         LIVE_RECORD_TTL_MS,
+        who.token,
         *_pairs(letter),
     ]
     return Operation(_DEFER, names, arguments, ("stale", "deferred", "buried").__getitem__)
 
 
-def discard(
-    keys: Keys, worker: str, queue: str, ended: Sequence[tuple[str, str, str]]
-) -> Operation[int]:
+def discard(keys: Keys, worker: str, queue: str, ended: Sequence[Ended]) -> Operation[int]:
     """End claims of one queue that will never start.
 
     Args:
-        ended: (claim number, task id or "", reason) of each.
+        ended: the claims, and why each ends.
     """
     names = [keys.worker(worker), keys.claims(queue, worker), keys.events(queue)]
-    names += [keys.task(task_id) for _, task_id, _ in ended]
+    names += [keys.task(each.who.task_id) for each in ended]
     arguments: list[Argument] = [worker, ENDED_RECORD_TTL_MS]
     for each in ended:
-        arguments += each
+        arguments += (each.number, *each.who, each.reason)
     return Operation(_DISCARD, names, arguments, int)
 
 
@@ -201,14 +222,14 @@ def _harvest(worker: str, queues: Sequence[str], reply: list[Any]) -> Harvest:
     claimed = []
     for i in range(2, len(reply), 5):
         index, number, suffix, raw, committed = reply[i : i + 5]
-        replays, _, outcome = committed.partition(b"|")
+        replays, _, _, outcome = committed.split(b"|", 3) if committed else (b"0", b"", b"", b"")
         claimed.append(
             Claimed(
                 Claim(worker, queues[int(index)], text(number)),
                 text(suffix),
                 raw,
                 outcome if committed else None,
-                int(replays or 0),
+                int(replays),
             )
         )
     return Harvest("", None if next_due_ms < 0 else next_due_ms, claimed)

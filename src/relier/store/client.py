@@ -13,7 +13,12 @@ from typing import Any, TypeVar
 
 from redis import exceptions
 
-from relier.errors import RedisConnectionError, RedisFullError, UnsupportedServerError
+from relier.errors import (
+    ConfigurationError,
+    RedisConnectionError,
+    RedisFullError,
+    UnsupportedServerError,
+)
 from relier.store.address import Address
 from relier.store.keys import Keys
 from relier.store.lines import AsyncLines, Lines
@@ -204,6 +209,11 @@ def judge(error: Exception, address: Address, *, out_of_time: bool) -> None:
         raise RedisConnectionError(
             f"Redis at {address.public} refused our credentials ({error}). "
             "Check the user and password in the broker URL."
+        ) from error
+    if str(error).startswith("WRONGTYPE"):
+        raise ConfigurationError(
+            f"{error}: something else uses that key of Redis at {address.public}. "
+            "Nothing was changed; choose another queue name, or remove the key."
         ) from error
     if not isinstance(error, _TRANSIENT):
         raise error

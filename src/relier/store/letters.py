@@ -11,13 +11,16 @@ from relier.store.ttl import LIVE_RECORD_TTL_MS
 _REVIVE = load("revive")
 
 
-def revive(keys: Keys, queue: str, letter_id: str, message: Outgoing) -> Operation[bool]:
-    """Move a dead letter back to its queue; False when it is not there any more.
+def revive(keys: Keys, queue: str, letter_id: str, message: Outgoing) -> Operation[int]:
+    """Move a dead letter back to its queue.
 
     Args:
         letter_id: the letter, as listed.
         message: the message to run, with a token of its own: what follows from the new life must
             not be taken for what followed from the old one.
+
+    Returns:
+        1 released, 0 no such letter, -1 the task was dispatched anew and lives.
     """
     names = [
         keys.dead(queue),
@@ -36,5 +39,6 @@ def revive(keys: Keys, queue: str, letter_id: str, message: Outgoing) -> Operati
         LIVE_RECORD_TTL_MS,
         queue,
         message.name,
+        message.task_id,
     ]
-    return Operation(_REVIVE, names, arguments, bool)
+    return Operation(_REVIVE, names, arguments, int)

@@ -5,6 +5,7 @@ Nothing here scans the keyspace: the registries of queues and workers lead to ev
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ SUFFIXES = ("", *(f"\x06\x16{step}" for step in range(1, 10)))
 
 _LARGEST_PARCEL_BYTES = 1_000_000
 _PAGE = 200
+_REPLAY = re.compile(rb"\d+\|\d+\|[^|]*\|(\d+)\|")
 
 
 class Depth(NamedTuple):
@@ -193,8 +195,10 @@ def scheduled(store: Store, queue: str, limit: int) -> Iterator[Waiting]:
 def replays(store: Store, queue: str, limit: int) -> Iterator[Waiting]:
     """Yield up to ``limit`` committed tasks whose consequences wait to be sent again."""
     for element in reversed(_redis(store).lrange(store.keys.replay(queue), -limit, -1)):
-        _, size, rest = element.split(b"|", 2)
-        yield unwrap(rest[int(size) :])
+        # As lua/lib/replay.lua writes it; what another version wrote is left for its own workers.
+        found = _REPLAY.match(element)
+        if found:
+            yield unwrap(element[found.end() + int(found[1]) :])
 
 
 def records(store: Store, task_ids: Sequence[str]) -> list[dict[str, str]]:

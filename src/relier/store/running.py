@@ -26,6 +26,7 @@ class Started(NamedTuple):
         starts: how often this life was started, this time included.
         returns: how often it came back from a dead process.
         root: the root token of this life, from which consequences derive theirs.
+        generation: which generation of this life it runs as.
     """
 
     verdict: str
@@ -33,6 +34,7 @@ class Started(NamedTuple):
     starts: int = 0
     returns: int = 0
     root: str = ""
+    generation: int = 0
 
 
 class StoredResult(NamedTuple):
@@ -113,6 +115,13 @@ def ack(keys: Keys, claim: Claim, task_id: str) -> Operation[bool]:
     return Operation(_ACK, _ack_keys(keys, claim, task_id, claim.queue), arguments, bool)
 
 
+def ack_continued(keys: Keys, claim: Claim, task_id: str) -> Operation[bool]:
+    """End a committed claim whose task goes on under the same id from elsewhere."""
+    arguments: list[Argument] = [claim.worker, claim.number, task_id, "continued"]
+    arguments.append(LIVE_RECORD_TTL_MS)
+    return Operation(_ACK, _ack_keys(keys, claim, task_id, claim.queue), arguments, bool)
+
+
 def ack_dead(
     keys: Keys, claim: Claim, task_id: str, letter: Mapping[str, Argument]
 ) -> Operation[bool]:
@@ -128,7 +137,7 @@ def ack_next(
     """End a committed claim and enqueue the next generation of its task in the same step."""
     arguments: list[Argument] = [claim.worker, claim.number, task_id, "next", LIVE_RECORD_TTL_MS]
     arguments += [message.token, message.generation, message.suffix, message.delay_ms]
-    arguments += [message.raw, queue]
+    arguments += [message.raw, queue, message.name]
     return Operation(_ACK, _ack_keys(keys, claim, task_id, queue), arguments, bool)
 
 
@@ -175,5 +184,7 @@ def _ack_keys(keys: Keys, claim: Claim, task_id: str, target: str) -> list[str]:
 def _started(reply: list[Any]) -> Started:
     if len(reply) == 1:
         return Started(text(reply[0]))
-    verdict, fence, starts, returns, root = reply
-    return Started(text(verdict), int(fence), int(starts), int(returns), text(root))
+    verdict, fence, starts, returns, root, generation = reply
+    return Started(
+        text(verdict), int(fence), int(starts), int(returns), text(root), int(generation)
+    )

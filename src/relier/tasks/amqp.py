@@ -39,6 +39,10 @@ class AMQP(amqp.AMQP):
                 return send(producer, name, message, headers=headers, **options)
             except RelierError:
                 raise
+            except exceptions.ResponseError as error:
+                # Declaring the queue was refused, before the message was sent.
+                judge(error, broker.address, out_of_time=True)
+                raise
             except (OperationalError, *Transport.recoverable_connection_errors) as error:
                 raise RedisConnectionError(
                     f"Redis at {broker.address.public} cannot be reached ({error}). "

@@ -15,6 +15,7 @@ from relier.errors import ConfigurationError
 from relier.store.address import Address
 from relier.store.broker import Broker
 from relier.tasks.amqp import AMQP
+from relier.tasks.results import subscribe_late
 from relier.tasks.task import Protected, RelierTask, protect
 from relier.worker import transport
 from relier.worker.membership import Membership
@@ -77,7 +78,10 @@ class Relier:
         conf.worker_consumer = "relier.worker.consumer:Consumer"
         conf.task_publish_retry = False
         conf.worker_cancel_long_running_tasks_on_connection_loss = False
+        # A publish ends within the socket timeout, connecting included.
+        conf.broker_connection_timeout = self.settings.redis_socket_timeout_s
         AMQP.take_over(app)
+        subscribe_late(app)
         if "Task" not in app.__dict__ and app.task_cls == "celery.app.task:Task":
             app.task_cls = RelierTask if self.protect_all else app.task_cls
         if self.protect_all:

@@ -59,6 +59,7 @@ class Protected:
         run = self._run()
         if run is None:
             return super().replace(sig)  # type: ignore[misc]
+        run.replaced = True
         with held_back(run.outbox):
             return super().replace(sig)  # type: ignore[misc]
 

@@ -57,7 +57,7 @@ class Consumer(CeleryConsumer):
             claiming.defer(
                 broker.keys,
                 held.claim,
-                held.task_id,
+                held.who,
                 delay_ms=0,
                 most_deferrals=MOST_DEFERRALS,
                 letter=letter,
@@ -67,11 +67,11 @@ class Consumer(CeleryConsumer):
             "this worker does not know the task %r of message %s: %s. Import its module "
             "(--include) if it should.",
             name,
-            held.task_id,
+            held.who.task_id,
             verdict,
         )
         if verdict == "buried":
-            self._fail(message, held.task_id, error)
+            self._fail(message, held.who.task_id, error)
         message.ack_log_error(logger, self.connection_errors)
 
     def _fail(self, message: Any, task_id: str, error: Exception) -> None:
@@ -96,7 +96,6 @@ class Consumer(CeleryConsumer):
         held = self._take(message)
         if held is not None:
             headers = message.headers if isinstance(message.headers, dict) else {}
-            letter_id = held.task_id or f"raw-{held.claim.number}"
             name = str(headers.get("task", ""))
-            bury(self._membership.broker, held.claim, letter_id, error, name)
+            bury(self._membership.broker, held.claim, held.who, error, name)
         message.ack_log_error(logger, self.connection_errors)

@@ -7,8 +7,9 @@ from typing import Any
 
 from kombu.utils.json import loads
 
+from relier.protocol import identity
 from relier.protocol.identity import TOKEN_HEADER
-from relier.store.claiming import Claimed
+from relier.store.claiming import Claimed, Unread
 from relier.worker.membership import Held
 
 
@@ -41,17 +42,18 @@ def read(claimed: Claimed) -> dict[str, Any]:
 def adopt(claimed: Claimed, payload: dict[str, Any]) -> Held:
     """Let the claim's tag stand in for the message's: two deliveries must never share one."""
     properties = payload["properties"]
-    headers = payload.get("headers")
-    task_id = headers.get("id") if isinstance(headers, dict) else None
-    held = Held(
-        claimed.claim,
-        str(properties["delivery_tag"]),
-        claimed.outcome,
-        claimed.replays,
-        str(task_id or ""),
-    )
+    tag = str(properties["delivery_tag"])
+    held = Held(claimed.claim, tag, claimed.outcome, claimed.replays, _who(payload, tag))
     properties["delivery_tag"] = claimed.claim.tag
     return held
+
+
+def _who(payload: dict[str, Any], delivery_tag: str) -> Unread:
+    headers = payload.get("headers")
+    if not isinstance(headers, dict) or not headers.get("id"):
+        return Unread("", "")
+    who = identity.identify({"task": "", **headers}, delivery_tag)
+    return Unread(who.task_id, who.token)
 
 
 def early_by_ms(payload: dict[str, Any]) -> int:

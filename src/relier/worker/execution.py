@@ -62,7 +62,17 @@ _COMPLAIN_EVERY_S = 5.0
 class Run:
     """One execution of one task under one claim."""
 
-    __slots__ = ("claim", "grip", "identity", "outbox", "request", "started", "started_at", "task")
+    __slots__ = (
+        "claim",
+        "grip",
+        "identity",
+        "outbox",
+        "replaced",
+        "request",
+        "started",
+        "started_at",
+        "task",
+    )
 
     def __init__(self, task: Any, request: Context, grip: Grip, who: Identity) -> None:
         self.task = task
@@ -71,13 +81,14 @@ class Run:
         self.claim: Claim = grip.claim
         self.identity = who
         self.outbox = Outbox()
+        self.replaced = False
         self.started: Started = Started("stale")
         self.started_at = time.monotonic()
 
     @property
     def parent(self) -> Consequence:
         """Return the parent that this run's consequences name."""
-        return Consequence(self.started.root, self.identity.task_id, self.identity.generation)
+        return Consequence(self.started.root, self.identity.task_id, self.started.generation)
 
 
 class Execution:
@@ -205,7 +216,7 @@ class Execution:
             return self._persist(
                 running.finish(keys, run.claim, request.id, ended.state, result), run
             )
-        saved = replay.saved(task, run.outbox, request.id, ended)
+        saved = replay.saved(task, run.outbox, request.id, ended, replaced=run.replaced)
         operation = running.commit(
             self._broker.keys, run.claim, request.id, ended.state, replay.encode(saved)
         )
@@ -227,7 +238,8 @@ class Execution:
 
     def _nothing_follows(self, run: Run, ended: Ended, stores: bool) -> bool:
         request = run.request
-        if run.outbox.messages or ended.state in (states.RETRY, states.REJECTED):
+        going_on = run.replaced or bool(run.outbox.messages)
+        if going_on or ended.state in (states.RETRY, states.REJECTED):
             return False
         if stores and not self._fused:
             return False

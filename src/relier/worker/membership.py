@@ -18,6 +18,7 @@ from relier.errors import RedisConnectionError
 from relier.protocol.identity import Claim, mint_worker_id
 from relier.store import claiming
 from relier.store.broker import Broker
+from relier.store.claiming import Ended, Unread
 from relier.store.operations import Argument, Operation
 from relier.worker.beat import Beat
 
@@ -32,14 +33,14 @@ class Held(NamedTuple):
         delivery_tag: the message's own tag, from before the claim's took its place.
         outcome: the saved outcome, when only its consequences are to be sent.
         replays: how often that was tried by processes that died.
-        task_id: the task, or "" for a plain message.
+        who: the task and the token of its publish.
     """
 
     claim: Claim
     delivery_tag: str
     outcome: bytes | None
     replays: int
-    task_id: str
+    who: Unread
 
 
 class Membership:
@@ -59,7 +60,7 @@ class Membership:
         self.pool = "none"
         self.name = ""
         self.reply_lost = False
-        self._ended: dict[str, list[tuple[str, str, str]]] = {}
+        self._ended: dict[str, list[Ended]] = {}
         self._owed: list[Operation[Any]] = []
         self._lock = threading.RLock()
         self._beat: Beat | None = None
@@ -149,7 +150,7 @@ class Membership:
         if held is None or held.claim.worker != self.worker_id:
             return
         with self._lock:
-            ended = (held.claim.number, held.task_id, reason)
+            ended = Ended(held.claim.number, held.who, reason)
             self._ended.setdefault(held.claim.queue, []).append(ended)
         if self._beat:
             self._beat.wake()

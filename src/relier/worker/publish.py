@@ -17,6 +17,9 @@ from relier.store import publishing
 from relier.store.broker import Broker
 from relier.store.publishing import Outgoing
 
+CONSEQUENCE_PREFIX = "c-"
+"""Marks tokens that may be sent again while a parent's outcome waits (see lua/lib/life.lua)."""
+
 
 @dataclass
 class Outbox:
@@ -41,7 +44,8 @@ class Consequence:
 
     def token(self, task_id: str) -> str:
         """Return the token of one consequence: the same one each time it is sent."""
-        return identity.derive(self.root, self.task_id, self.generation, f"token {task_id}")
+        derived = identity.derive(self.root, self.task_id, self.generation, f"token {task_id}")
+        return f"{CONSEQUENCE_PREFIX}{derived}"
 
 
 _outbox: ContextVar[Outbox | None] = ContextVar("relier_outbox", default=None)

@@ -24,7 +24,7 @@ encode = outcomes.encode
 decode = outcomes.decode
 
 
-def saved(task: Any, outbox: Outbox, task_id: str, ended: Ended) -> Outcome:
+def saved(task: Any, outbox: Outbox, task_id: str, ended: Ended, *, replaced: bool) -> Outcome:
     """Return the outcome of a run as it is to be kept.
 
     Raises:
@@ -38,6 +38,7 @@ def saved(task: Any, outbox: Outbox, task_id: str, ended: Ended) -> Outcome:
         failure=_failure(task, ended),
         next=own[-1] if own else None,
         published=others,
+        continued=replaced and not own,
     )
 
 
@@ -71,6 +72,8 @@ def ack(keys: Keys, claim: Claim, who: Identity, outcome: Outcome) -> Operation[
         return running.ack_next(
             keys, claim, who.task_id, outcome.next.queue, _outgoing(outcome.next)
         )
+    if outcome.continued:
+        return running.ack_continued(keys, claim, who.task_id)
     if outcome.letter:
         failure = outcome.failure
         letter = {

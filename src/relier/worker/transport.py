@@ -18,16 +18,18 @@ import redis
 from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombu_redis
 from kombu.utils.json import dumps
+from kombu.utils.url import as_url
 from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from relier import config
 from relier.errors import RedisConnectionError
+from relier.protocol.identity import Claim
 from relier.store import claiming
 from relier.store.address import Address
 from relier.store.broker import Broker
-from relier.store.claiming import Claimed, Harvest
+from relier.store.claiming import Claimed, Harvest, Unread
 from relier.store.operations import Operation
 from relier.worker import delivery, publish
 from relier.worker.membership import Membership
@@ -40,6 +42,7 @@ OPTION = "relier"
 
 _LONGEST_WAIT_S = 1.0
 _OVERDUE_S = 1.0
+_COMPLAIN_EVERY_S = 30.0
 _DEFERRALS = 30
 
 
@@ -114,8 +117,6 @@ class Channel(kombu_redis.Channel):
 
     QoS = QoS
     reply_due_at = float("inf")
-    socket_timeout = 5.0
-    socket_connect_timeout = 5.0
 
     def __init__(self, connection: Any, *args: Any, **kwargs: Any) -> None:
         self._no_ack: set[str] = set()
@@ -124,7 +125,10 @@ class Channel(kombu_redis.Channel):
         self._next_due_s = _LONGEST_WAIT_S
         self._replies: list[_Pending] = []
         self._reconciled_at = monotonic()
+        self._silent_until = 0.0
         self.membership: Membership = connection.membership
+        timeout_s = self.membership.broker.settings.redis_socket_timeout_s
+        self.socket_timeout = self.socket_connect_timeout = timeout_s
         if self.membership.broker.address.url.startswith("rediss:"):
             self.connection_class = redis.SSLConnection
         super().__init__(connection, *args, **kwargs)
@@ -263,7 +267,18 @@ class Channel(kombu_redis.Channel):
             if pending.operation is None:
                 raise
             return pending.on_reply(self.membership.broker.store.run_once(pending.operation))
+        except exceptions.ResponseError as error:
+            if pending.operation is None or not str(error).startswith("WRONGTYPE"):
+                raise
+            self._complain(str(error))
+            self._listening = True
+            return False
         return pending.on_reply(pending.operation.parse(reply) if pending.operation else reply)
+
+    def _complain(self, wrong: str) -> None:
+        if monotonic() > self._silent_until:
+            self._silent_until = monotonic() + _COMPLAIN_EVERY_S
+            logger.error("%s; nothing is taken from that queue until the key is removed", wrong)
 
     def _on_connection_disconnect(self, connection: Any) -> None:
         if self._in_poll is connection and self._replies:
@@ -305,7 +320,7 @@ class Channel(kombu_redis.Channel):
             claiming.defer(
                 broker.keys,
                 held.claim,
-                held.task_id,
+                held.who,
                 delay_ms=delay_ms,
                 most_deferrals=_DEFERRALS,
                 letter=letter,
@@ -314,7 +329,7 @@ class Channel(kombu_redis.Channel):
 
     def _bury(self, claimed: Claimed, error: str) -> None:
         self.membership.free(claimed.claim.tag)
-        bury(self.membership.broker, claimed.claim, f"raw-{claimed.claim.number}", error)
+        bury(self.membership.broker, claimed.claim, Unread("", ""), error)
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
         """Claim one message, or return None."""
@@ -421,17 +436,28 @@ class Transport(kombu_redis.Transport):
 
 def plain_broker(connection: Any) -> Broker:
     """Return the broker of a kombu connection that no Celery app prepared."""
-    options = connection.transport_options
-    url = connection.as_uri(include_password=True)
     tls = connection.ssl if isinstance(connection.ssl, dict) else {}
-    prefix = options.get("global_keyprefix", "")
-    return Broker(Address.parse(url, tls), config.load(os.environ), prefix)
+    prefix = connection.transport_options.get("global_keyprefix", "")
+    return Broker(Address.parse(_url(connection), tls), config.load(os.environ), prefix)
 
 
-def bury(broker: Broker, claim: Any, letter_id: str, error: str, name: str = "") -> None:
+def _url(connection: Any) -> str:
+    """Return a connection's URL; its own ``as_uri`` asks the transport that is being made here."""
+    host: str = connection.hostname or ""
+    if "://" in host:
+        return host
+    password = connection.password() if callable(connection.password) else connection.password
+    port = connection.port or kombu_redis.DEFAULT_PORT
+    database = str(connection.virtual_host or "").strip("/")
+    url: str = as_url("redis", host or "127.0.0.1", port, connection.userid, password, database)
+    return url
+
+
+def bury(broker: Broker, claim: Claim, who: Unread, error: str, name: str = "") -> None:
     """Send a message that cannot be run to the dead letters, and say so."""
     letter = {"reason": "unreadable", "error": error, "name": name}
-    if broker.store.run(claiming.bury(broker.keys, claim, letter_id, letter)):
+    letter_id = who.task_id or f"raw-{claim.worker}-{claim.number}"
+    if broker.store.run(claiming.bury(broker.keys, claim, who, letter_id, letter)):
         logger.error(
             "a message of queue %s cannot be run and is a dead letter now: %s; "
             "see `rl dlq inspect %s`",

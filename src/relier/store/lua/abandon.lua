@@ -3,15 +3,17 @@
 -- KEYS  1 worker entry (hash)  2 claims (hash)  3 replay (list)  4 bell (zset)  5 events (stream)
 -- ARGV  1 worker  2 claim  3 task id  4 reason
 -- returns 1 handed over, 0 not ours
+--@include clock
 --@include event
 --@include parcel
+--@include replay
 --@include worker
 local n = ARGV[2]
 if not alive(KEYS[1]) then return 0 end
 local mine = redis.call('HMGET', KEYS[2], n, 'o:' .. n)
 if not mine[2] then return 0 end
-local replays, outcome = string.match(mine[2], '^(%d+)|(.*)$')
-redis.call('LPUSH', KEYS[3], string.format('%d', tonumber(replays) + 1) .. '|' .. #outcome .. '|' .. outcome .. mine[1])
+local replays, generation, root, outcome = committed(mine[2])
+redis.call('LPUSH', KEYS[3], replay_element(int(tonumber(replays) + 1), generation, root, outcome, mine[1]))
 redis.call('HDEL', KEYS[2], n, 's:' .. n, 'o:' .. n)
 ring(KEYS[4])
 event(KEYS[5], 'replay', ARGV[3], ARGV[1], n, ARGV[4])

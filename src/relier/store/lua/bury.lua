@@ -1,20 +1,21 @@
 #!lua flags=allow-oom
 -- bury: a message that cannot be run goes to the dead letters as it came, with the reason.
--- KEYS  1 worker entry (hash)  2 claims (hash)  3 dead (zset)  4 dead letter (hash)  5 events (stream)
--- ARGV  1 worker  2 claim  3 id of the letter; then field, value, ... (reason, error, name)
+-- KEYS  1 worker entry (hash)  2 claims (hash)  3 dead (zset)  4 dead letter (hash)  5 events (stream)  6 record (hash)
+-- ARGV  1 worker  2 claim  3 id of the letter  4 token of the message; then field, value, ... (reason, error, name)
 -- returns 1 buried, 0 not ours, or started
 --@include clock
 --@include event
+--@include letter
+--@include life
 --@include parcel
 --@include worker
-local n, id = ARGV[2], ARGV[3]
+local worker, n = ARGV[1], ARGV[2]
 if not alive(KEYS[1]) then return 0 end
 local mine = redis.call('HMGET', KEYS[2], n, 's:' .. n, 'o:' .. n)
 if not mine[1] or mine[2] or mine[3] then return 0 end
 expect(KEYS[3], 'zset')
-local now_ms = int(now_us() / 1000)
-redis.call('ZADD', KEYS[3], now_ms, id)
-redis.call('HSET', KEYS[4], 'parcel', mine[1], 'at_ms', now_ms, unpack(ARGV, 4))
+local id = to_dead(KEYS[3], KEYS[4], ARGV[3], worker .. '-' .. n, mine[1], int(now_us() / 1000), {unpack(ARGV, 5)})
+end_unstarted(KEYS[6], ARGV[4], 'd')
 redis.call('HDEL', KEYS[2], n)
-event(KEYS[5], 'dead', id, ARGV[1], n, ARGV[5])
+event(KEYS[5], 'dead', id, worker, n, ARGV[6])
 return 1

@@ -5,10 +5,12 @@
 --       list (base name), replay (list), scheduled (zset), claims (hash), paused (string), bell (zset)
 -- ARGV  1 epoch  2 n (at most 250)  3 most messages to promote per queue; then the list suffixes, highest priority first
 -- returns {status, ms until the next scheduled message or -1, then for each claim: queue index (from 0), claim number,
---          list suffix, raw message, committed outcome ("<replays>|<outcome>") or ''}
+--          list suffix, raw message, "<replays>|<generation>|<root>|<outcome>" of a committed one or ''}
 --         status 1 ok, 0 refused: no entry or being reaped, -1 refused: an older epoch
+--         an error WRONGTYPE when a key of some queue is not what it should be and the others gave nothing
 --@include clock
 --@include parcel
+--@include replay
 local PER_QUEUE = 6
 local entry = redis.call('HMGET', KEYS[1], 'epoch', 'dying', 'last')
 if not entry[1] or entry[2] then return {0, -1} end
@@ -19,14 +21,24 @@ local now_ms = math.floor(at_us / 1000)
 local number = math.max(tonumber(entry[3] or 0), at_us)
 local room = tonumber(ARGV[2])
 local reply = {1, -1}
-local queues = {}
+local queues, trouble = {}
+
+-- An error after the first pop would lose what was popped: a queue whose keys are not what they should be is left
+-- alone, and said to be so when there is nothing else to give.
+local function sound(k)
+  local kinds = {[KEYS[k + 2]] = 'list', [KEYS[k + 3]] = 'zset', [KEYS[k + 4]] = 'hash', [KEYS[k + 6]] = 'zset'}
+  for s = 4, #ARGV do kinds[KEYS[k + 1] .. ARGV[s]] = 'list' end
+  local wrong
+  for key, kind in pairs(kinds) do wrong = wrong or misfit(key, kind) end
+  trouble = trouble or wrong
+  return not wrong
+end
 
 for i = 0, (#KEYS - 2) / PER_QUEUE - 1 do
   local k = 2 + i * PER_QUEUE
-  if redis.call('EXISTS', KEYS[k + 5]) == 0 then
-    expect(KEYS[k + 4], 'hash')
+  if sound(k) then
     queues[#queues + 1] = {index = i, list = KEYS[k + 1], replay = KEYS[k + 2], scheduled = KEYS[k + 3],
-      claims = KEYS[k + 4], bell = KEYS[k + 6], taken = {}}
+      claims = KEYS[k + 4], paused = redis.call('EXISTS', KEYS[k + 5]) == 1, bell = KEYS[k + 6], taken = {}}
   end
 end
 
@@ -61,15 +73,20 @@ local function next_due(q)
   end
 end
 
+-- A paused queue gives no new work, but what had committed before still follows.
+local open = {}
 for _, q in ipairs(queues) do
-  promote(q)
-  next_due(q)
+  if not q.paused then
+    open[#open + 1] = q
+    promote(q)
+    next_due(q)
+  end
   while room > 0 do
     local element = redis.call('RPOP', q.replay)
     if not element then break end
-    local replays, size, rest = string.match(element, '^(%d+)|(%d+)|(.*)$')
-    local suffix, raw = unwrap(string.sub(rest, tonumber(size) + 1))
-    take(q, suffix, raw, replays .. '|' .. string.sub(rest, 1, tonumber(size)))
+    local saved, parcel = read_replay(element)
+    local suffix, raw = unwrap(parcel)
+    take(q, suffix, raw, saved)
   end
 end
 
@@ -77,8 +94,8 @@ for s = 4, #ARGV do
   local suffix, progress = ARGV[s], true
   while room > 0 and progress do
     progress = false
-    for i, q in ipairs(queues) do
-      local share = math.ceil(room / (#queues - i + 1))
+    for i, q in ipairs(open) do
+      local share = math.ceil(room / (#open - i + 1))
       if share > 0 then
         local popped = redis.call('RPOP', q.list .. suffix, share)
         for _, raw in ipairs(popped or {}) do
@@ -99,8 +116,9 @@ for _, q in ipairs(queues) do
   if room == 0 then
     -- More may be waiting: wake the next worker, since this one is full.
     local more = redis.call('EXISTS', q.replay)
-    for s = 4, #ARGV do more = more + redis.call('EXISTS', q.list .. ARGV[s]) end
+    for s = 4, q.paused and 3 or #ARGV do more = more + redis.call('EXISTS', q.list .. ARGV[s]) end
     if more > 0 then ring(q.bell) end
   end
 end
+if trouble and #reply == 2 then return {err = trouble} end
 return reply

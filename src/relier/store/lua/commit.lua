@@ -11,7 +11,9 @@ if not alive(KEYS[1]) then return 0 end
 local mine = redis.call('HMGET', KEYS[2], 's:' .. n, 'o:' .. n)
 if mine[2] then return 1 end
 if not mine[1] then return 0 end
-redis.call('HSET', KEYS[2], 'o:' .. n, '0|' .. ARGV[5])
+-- The life and generation that committed: ack must not end another's.
+local r = redis.call('HMGET', KEYS[3], 'g', 'rt')
+redis.call('HSET', KEYS[2], 'o:' .. n, table.concat({'0', r[1] or '0', r[2] or '', ARGV[5]}, '|'))
 redis.call('HSET', KEYS[3], 's', 'c')
 redis.call('HINCRBY', KEYS[1], ARGV[4] == 'FAILURE' and 'failed' or 'done', 1)
 event(KEYS[4], 'committed', ARGV[3], worker, n, ARGV[4])

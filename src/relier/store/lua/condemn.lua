@@ -6,12 +6,14 @@
 -- returns 1 condemned, 0 not ours, not started, or committed already
 --@include event
 --@include parcel
+--@include replay
 --@include worker
 local n, outcome = ARGV[2], ARGV[5]
 if not alive(KEYS[1]) then return 0 end
 local mine = redis.call('HMGET', KEYS[2], n, 's:' .. n, 'o:' .. n)
 if not mine[2] or mine[3] then return 0 end
-redis.call('RPUSH', KEYS[5], '0|' .. #outcome .. '|' .. outcome .. mine[1])
+local r = redis.call('HMGET', KEYS[3], 'g', 'rt')
+redis.call('RPUSH', KEYS[5], replay_element('0', r[1] or '0', r[2] or '', outcome, mine[1]))
 redis.call('HDEL', KEYS[2], n, 's:' .. n)
 redis.call('HSET', KEYS[3], 's', 'c')
 redis.call('HINCRBY', KEYS[1], 'failed', 1)

@@ -3,10 +3,12 @@
 -- KEYS  1 worker entry (hash)  2 claims (hash)  3 record (hash)  4 scheduled (zset)  5 dead (zset)  6 dead letter (hash)
 --       7 events (stream)
 -- ARGV  1 worker  2 claim  3 task id  4 delay ms (0: back off 1, 2, 4 .. 32 s by the number of deferrals)
---       5 most deferrals  6 record ttl ms; then field, value, ... of the dead letter (reason first)
+--       5 most deferrals  6 record ttl ms  7 token of the message; then field, value, ... of the dead letter (reason first)
 -- returns 1 deferred, 2 buried, 0 not ours, or started
 --@include clock
 --@include event
+--@include letter
+--@include life
 --@include parcel
 --@include worker
 local n, id = ARGV[2], ARGV[3]
@@ -20,13 +22,12 @@ local deferrals = redis.call('HINCRBY', KEYS[3], 'u', 1)
 redis.call('PEXPIRE', KEYS[3], int(tonumber(ARGV[6]) + delay_ms))
 redis.call('HDEL', KEYS[2], n)
 if deferrals > tonumber(ARGV[5]) then
-  redis.call('ZADD', KEYS[5], int(now_ms), id)
-  redis.call('HSET', KEYS[6], 'parcel', mine[1], 'at_ms', int(now_ms), unpack(ARGV, 7))
-  redis.call('HSET', KEYS[3], 's', 'd')
-  event(KEYS[7], 'dead', id, ARGV[1], n, ARGV[8])
+  to_dead(KEYS[5], KEYS[6], id, ARGV[1] .. '-' .. n, mine[1], int(now_ms), {unpack(ARGV, 8)})
+  end_unstarted(KEYS[3], ARGV[7], 'd')
+  event(KEYS[7], 'dead', id, ARGV[1], n, ARGV[9])
   return 2
 end
 if delay_ms == 0 then delay_ms = 1000 * 2 ^ math.min(deferrals - 1, 5) end
 redis.call('ZADD', KEYS[4], int(now_ms + delay_ms), mine[1])
-event(KEYS[7], 'deferred', id, ARGV[1], n, ARGV[8])
+event(KEYS[7], 'deferred', id, ARGV[1], n, ARGV[9])
 return 1

@@ -1,24 +1,21 @@
 #!lua flags=allow-oom
 -- discard: end claims that will never start (revoked, expired, acknowledged early, plain messages).
 -- KEYS  1 worker entry (hash)  2 claims (hash)  3 events (stream); then for each claim its record (hash)
--- ARGV  1 worker  2 record ttl ms; then for each claim: claim, task id ('' when it has none), reason
+-- ARGV  1 worker  2 record ttl ms; then for each claim: claim, task id ('' when it has none), its token, reason
 -- returns how many were ended; started ones stay
 --@include event
+--@include life
 --@include worker
 if not alive(KEYS[1]) then return 0 end
 local ended = 0
 for i = 1, #KEYS - 3 do
-  local n, id, reason = ARGV[3 * i], ARGV[3 * i + 1], ARGV[3 * i + 2]
+  local n, id, token, reason = ARGV[4 * i - 1], ARGV[4 * i], ARGV[4 * i + 1], ARGV[4 * i + 2]
   local mine = redis.call('HMGET', KEYS[2], n, 's:' .. n, 'o:' .. n)
   if mine[1] and not mine[2] and not mine[3] then
     redis.call('HDEL', KEYS[2], n)
     ended = ended + 1
     if id ~= '' then
-      local state = redis.call('HGET', KEYS[3 + i], 's')
-      if state == 'q' then
-        redis.call('HSET', KEYS[3 + i], 's', 'e')
-        redis.call('PEXPIRE', KEYS[3 + i], ARGV[2])
-      end
+      if end_unstarted(KEYS[3 + i], token, 'e') then redis.call('PEXPIRE', KEYS[3 + i], ARGV[2]) end
       event(KEYS[3], 'ended', id, ARGV[1], n, reason)
     end
   end

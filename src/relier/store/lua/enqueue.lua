@@ -7,26 +7,26 @@
 -- returns for each message 1 queued, 2 scheduled, 0 already known (nothing written)
 --@include clock
 --@include event
+--@include life
 --@include parcel
 local WIDTH = 7
 local function field(i, k) return ARGV[2 + (i - 1) * WIDTH + k] end
 
 -- What a record says about this publish: a 'new' life, the 'next' generation of this one, a 'copy' of a task that
--- has not started (a purge or a stock worker may have taken the first), or nil: nothing to do.
-local function judge(record, token, generation)
-  local known = redis.call('HMGET', record, 's', 'g', 't:' .. token)
-  local state = known[1]
-  if not state then return 'new' end
-  if known[3] then return nil end
-  if generation > tonumber(known[2] or 0) then return 'next', state end
-  if state == 'e' or state == 'd' then return 'new', state end
-  if state == 'q' then return 'copy', state end
-  return nil
+-- has not started (a purge or a stock worker may have taken the first), a 'noop' beside one that runs or goes on
+-- elsewhere, or nil: this very publish is known.
+local function judge(r, generation)
+  if not r[1] then return 'new' end
+  if r[4] then return nil end
+  if r[1] == 'e' or r[1] == 'd' then return 'new' end
+  if generation > tonumber(r[2] or 0) then return 'next' end
+  if r[1] == 'q' then return 'copy' end
+  return 'noop'
 end
 
 -- Read everything first: an error of type after the first write would accept half.
 local count = #KEYS - 5
-local verdicts, states, checked = {}, {}, {}
+local verdicts, records, checked = {}, {}, {}
 expect(KEYS[4], 'zset')
 expect(KEYS[5], 'zset')
 for i = 1, count do
@@ -35,7 +35,8 @@ for i = 1, count do
     expect(KEYS[3] .. suffix, 'list')
     checked[suffix] = true
   end
-  verdicts[i], states[i] = judge(KEYS[5 + i], field(i, 2), tonumber(field(i, 3)))
+  records[i] = redis.call('HMGET', KEYS[5 + i], 's', 'g', 'l', 't:' .. field(i, 2))
+  verdicts[i] = judge(records[i], tonumber(field(i, 3)))
 end
 
 local now_ms = now_us() / 1000
@@ -45,17 +46,18 @@ redis.call('SADD', KEYS[1], ARGV[1])
 for i = 1, count do
   local verdict, record, token, generation = verdicts[i], KEYS[5 + i], field(i, 2), field(i, 3)
   local suffix, delay_ms, raw = field(i, 4), tonumber(field(i, 5)), field(i, 7)
+  local r = records[i]
   if verdict == 'new' then
-    if states[i] then redis.call('DEL', record) end
-    redis.call('HSET', record, 'n', field(i, 6), 'q', ARGV[1], 's', 'q', 'g', generation,
-      'rt', token, 't:' .. token, generation, 'at', now)
+    new_life(record, r[3], token, generation, field(i, 6), ARGV[1], now)
   elseif verdict then
-    redis.call('HSET', record, 't:' .. token, generation)
-    if verdict == 'next' and states[i] ~= 'r' then
+    -- A copy of a task that waits is of the generation that waits; one that is refused must not run later either.
+    local as = verdict == 'copy' and r[2] or generation
+    remember(record, token, r[3] or '1', as)
+    if verdict == 'next' and r[1] ~= 'r' then
       redis.call('HSET', record, 's', 'q', 'g', generation, 'q', ARGV[1])
     end
   end
-  if not verdict then
+  if not verdict or verdict == 'noop' then
     answers[i] = 0
   else
     redis.call('PEXPIRE', record, int(tonumber(ARGV[2]) + delay_ms))

@@ -5,6 +5,7 @@
 --       6 result ttl s (0: keep)  7 result value or ''
 -- returns 1 committed (also when asked again), 0 stale: nothing was changed
 --@include event
+--@include life
 --@include worker
 local worker, n, id = ARGV[1], ARGV[2], ARGV[3]
 if not alive(KEYS[1]) or redis.call('HEXISTS', KEYS[2], 's:' .. n) == 0
@@ -15,7 +16,7 @@ if not alive(KEYS[1]) or redis.call('HEXISTS', KEYS[2], 's:' .. n) == 0
 end
 redis.call('HDEL', KEYS[2], n, 's:' .. n)
 redis.call('HSET', KEYS[3], 's', 'e', 'w', worker, 'c', n)
-redis.call('PEXPIRE', KEYS[3], ARGV[5])
+rest(KEYS[3], redis.call('HGET', KEYS[3], 'rt'), ARGV[5])
 redis.call('HINCRBY', KEYS[1], ARGV[4] == 'FAILURE' and 'failed' or 'done', 1)
 if ARGV[7] ~= '' then
   if ARGV[6] == '0' then

@@ -11,6 +11,7 @@
 --@include clock
 --@include event
 --@include parcel
+--@include replay
 --@include giveback
 local PER_QUEUE = 6
 local entry = redis.call('HMGET', KEYS[1], 'epoch', 'dying', 'beat', 'client_id')

@@ -1,19 +1,22 @@
 #!lua flags=allow-oom
 -- revive: give a dead letter a new life in its queue. Two operators at once make one task.
 -- KEYS  1 dead (zset)  2 dead letter (hash)  3 record (hash)  4 list (base name)  5 bell (zset)  6 events (stream)
--- ARGV  1 id  2 token (new; also the root of what follows)  3 generation  4 list suffix  5 raw message
---       6 record ttl ms  7 queue  8 task name
--- returns 1 released, 0 there is no such letter any more
+-- ARGV  1 id of the letter  2 token (new; also the root of what follows)  3 generation  4 list suffix  5 raw message
+--       6 record ttl ms  7 queue  8 task name  9 task id
+-- returns 1 released, 0 there is no such letter any more, -1 the task lives again: it was dispatched anew
 --@include clock
 --@include event
+--@include life
 --@include parcel
 expect(KEYS[4] .. ARGV[4], 'list')
-if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
-redis.call('DEL', KEYS[2], KEYS[3])
-redis.call('HSET', KEYS[3], 'n', ARGV[8], 'q', ARGV[7], 's', 'q', 'g', ARGV[3], 'rt', ARGV[2],
-  't:' .. ARGV[2], ARGV[3], 'at', int(now_us() / 1000))
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
+local r = redis.call('HMGET', KEYS[3], 's', 'l')
+if r[1] and r[1] ~= 'e' and r[1] ~= 'd' then return -1 end
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('DEL', KEYS[2])
+new_life(KEYS[3], r[2], ARGV[2], ARGV[3], ARGV[8], ARGV[7], int(now_us() / 1000))
 redis.call('PEXPIRE', KEYS[3], ARGV[6])
 redis.call('LPUSH', KEYS[4] .. ARGV[4], ARGV[5])
 ring(KEYS[5])
-event(KEYS[6], 'released', ARGV[1], '', '', '')
+event(KEYS[6], 'released', ARGV[9], '', '', '')
 return 1

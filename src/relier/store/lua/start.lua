@@ -3,48 +3,55 @@
 -- KEYS  1 worker entry (hash)  2 claims (hash)  3 record (hash)  4 fence (string)  5 events (stream)  6 scheduled (zset)
 -- ARGV  1 worker  2 claim  3 task id  4 token  5 generation  6 task name  7 queue  8 record ttl ms
 --       9 claims key template (queue, worker)  10 max resurrections of this task, or ''
--- returns {'run', fence, starts, returns, root token}
---         {'replay', '0', 0, 0, root token}  it had committed: send its consequences, do not run it
+-- returns {'run', fence, starts, returns, root token, generation}
+--         {'replay', '0', 0, 0, root token, generation}  it had committed: send its consequences, do not run it
 --         {'stale'}  the claim is not ours any more: change nothing, run nothing
 --         {'drop'}   a copy of a task that ended, runs, or has gone further; its claim is ended here
 --         {'busy'}   an earlier generation still runs; the message is scheduled to come again in a second
 --@include clock
 --@include event
+--@include life
+--@include replay
 --@include worker
 local worker, n, id, token, generation = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 if not alive(KEYS[1]) then return {'stale'} end
 local mine = redis.call('HMGET', KEYS[2], n, 's:' .. n, 'o:' .. n)
 if not mine[1] then return {'stale'} end
-
-local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 't:' .. token)
-if mine[3] then return {'replay', '0', 0, 0, r[9] or token} end
-if mine[2] then
-  local fence, starts, returns = string.match(mine[2], '^(%d+)|(%d+)|(%d+)|')
-  return {'run', fence, tonumber(starts), tonumber(returns), r[9] or token}
+if mine[3] then
+  local _, of, root = committed(mine[3])
+  return {'replay', '0', 0, 0, root, of}
 end
 
-local state, held_generation = r[1], tonumber(r[2] or 0)
-local newer, older = tonumber(generation) > held_generation, tonumber(generation) < held_generation
+local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token)
+if mine[2] then
+  local fence, starts, returns = string.match(mine[2], '^(%d+)|(%d+)|(%d+)|')
+  return {'run', fence, tonumber(starts), tonumber(returns), r[9] or token, r[2] or generation}
+end
+
+local state, life = r[1], r[10] or '1'
+local known_life, known_generation = recall(r[11])
+local held, asked = tonumber(r[2] or 0), known_generation or tonumber(generation)
 local verdict = 'run'
-if state == 'e' or state == 'd' then
-  if not newer then
-    if r[10] then verdict = 'drop' else state = false end
-  end
-elseif state == 'c' then
-  -- Its outcome is in a claim or in the replay list; only a later generation may run beside it.
-  if not newer then verdict = 'drop' end
+if state and known_life and known_life ~= life then
+  verdict = 'drop'
+elseif state == 'e' or state == 'd' then
+  if known_life then verdict = 'drop' else state = false end
+elseif state == 'c' or state == 'w' then
+  -- Committed: its outcome is in a claim or in the replay list. Waiting: a later generation comes from elsewhere.
+  if asked <= held then verdict = 'drop' end
 elseif state == 'r' then
   local holder = string.format(ARGV[9], r[3], r[4])
   if redis.call('HEXISTS', holder, r[5]) == 1 then
-    verdict = newer and 'busy' or 'drop'
-  elseif older then
+    verdict = asked > held and 'busy' or 'drop'
+  elseif asked < held then
     verdict = 'drop'
   end
-elseif state == 'q' and older then
+elseif state == 'q' and asked < held then
   verdict = 'drop'
 end
 
 if verdict == 'drop' then
+  if not known_life then remember(KEYS[3], token, life, int(asked)) end
   redis.call('HDEL', KEYS[2], n)
   event(KEYS[5], 'duplicate', id, worker, n, '')
   return {'drop'}
@@ -61,14 +68,13 @@ redis.call('SET', KEYS[4], int(fence))
 local root, starts, returns = r[9] or token, tonumber(r[8] or 0) + 1, tonumber(r[6] or 0) + tonumber(r[7] or 0)
 if not state then
   -- A message without a record still runs: stock producers write none, and records expire.
-  redis.call('DEL', KEYS[3])
+  life = new_life(KEYS[3], r[10], token, int(asked), ARGV[6], ARGV[7], int(at_us / 1000))
   root, starts, returns = token, 1, 0
-  redis.call('HSET', KEYS[3], 'n', ARGV[6], 'rt', root, 'at', int(at_us / 1000))
 end
-redis.call('HSET', KEYS[3], 's', 'r', 'g', generation, 'q', ARGV[7], 'w', worker, 'c', n, 'f', int(fence),
-  'a', starts, 'st', int(at_us / 1000), 't:' .. token, generation)
+redis.call('HSET', KEYS[3], 's', 'r', 'g', int(asked), 'q', ARGV[7], 'w', worker, 'c', n, 'f', int(fence),
+  'a', starts, 'st', int(at_us / 1000), 't:' .. token, life .. ':' .. int(asked))
 if ARGV[10] ~= '' then redis.call('HSET', KEYS[3], 'm', ARGV[10]) end
 redis.call('PEXPIRE', KEYS[3], ARGV[8])
 redis.call('HSET', KEYS[2], 's:' .. n, table.concat({int(fence), starts, returns, id}, '|'))
 event(KEYS[5], 'started', id, worker, n, int(fence))
-return {'run', int(fence), starts, returns, root}
+return {'run', int(fence), starts, returns, root, int(asked)}

@@ -4,29 +4,29 @@
 --        record (key template), ttl_ms, worker, exhausted_b, exhausted_i (outcomes, made by the caller),
 --        list (where resurrected messages go, or '')
 -- returns 'unstarted' | 'replay' | 'requeued' | 'scheduled' | 'exhausted' | 'gone', task id, returns so far
-local function to_replay(q, replays, outcome, parcel)
-  redis.call('RPUSH', q.replay, replays .. '|' .. #outcome .. '|' .. outcome .. parcel)
+local function to_replay(q, replays, generation, root, outcome, parcel)
+  redis.call('RPUSH', q.replay, replay_element(replays, generation, root, outcome, parcel))
   ring(q.bell)
 end
 
 local function give_back(q, n, rules)
   local got = redis.call('HMGET', q.claims, n, 's:' .. n, 'o:' .. n)
-  local parcel, started, committed = got[1], got[2], got[3]
+  local parcel, started, saved = got[1], got[2], got[3]
   if not parcel then return 'gone', '', 0 end
   local id = started and string.match(started, '^%d+|%d+|%d+|(.*)$') or ''
   local verdict, returns = 'unstarted', 0
 
-  if committed then
+  if saved then
     -- Its outcome stands; only what follows from it must be sent again.
-    local replays, outcome = string.match(committed, '^(%d+)|(.*)$')
-    to_replay(q, int(tonumber(replays) + 1), outcome, parcel)
+    local replays, generation, root, outcome = committed(saved)
+    to_replay(q, int(tonumber(replays) + 1), generation, root, outcome, parcel)
     verdict = 'replay'
   elseif not started then
     to_head(q.list, q.bell, parcel)
   else
     local record = string.format(rules.record, id)
     local blame = redis.call('HINCRBY', record, rules.blame, 1)
-    local fields = redis.call('HMGET', record, 'b', 'i', 'm')
+    local fields = redis.call('HMGET', record, 'b', 'i', 'm', 'g', 'rt')
     returns = tonumber(fields[1] or 0) + tonumber(fields[2] or 0)
     local limit = rules.max_interruptions
     if rules.blame == 'b' then limit = tonumber(fields[3] or rules.max_resurrections) end
@@ -34,7 +34,7 @@ local function give_back(q, n, rules)
     if blame > limit then
       local outcome = rules['exhausted_' .. rules.blame]
       redis.call('HSET', record, 's', 'c')
-      to_replay(q, '0', outcome, parcel)
+      to_replay(q, '0', fields[4] or '0', fields[5] or '', outcome, parcel)
       verdict = 'exhausted'
     else
       redis.call('HSET', record, 's', 'q')

@@ -16,10 +16,16 @@ local function to_head(list, bell, parcel)
   ring(bell)
 end
 
--- Refuse to write beside a key of another type: an error after half the writes would lose a message.
-local function expect(key, kind)
+-- What is wrong with a key that should hold this kind, or nil.
+local function misfit(key, kind)
   local found = redis.call('TYPE', key).ok
   if found ~= 'none' and found ~= kind then
-    error({err = 'WRONGTYPE relier needs a ' .. kind .. ' at ' .. key .. ', found a ' .. found})
+    return 'WRONGTYPE relier needs a ' .. kind .. ' at ' .. key .. ', found a ' .. found
   end
+end
+
+-- Refuse to write beside a key of another type: an error after half the writes would lose a message.
+local function expect(key, kind)
+  local wrong = misfit(key, kind)
+  if wrong then error({err = wrong}) end
 end

@@ -1,0 +1,55 @@
+-- A record's life: which one it is (l, counted from 1), its root token (rt), its generation (g), and for every token
+-- of every life "<life>:<generation>". Tokens outlive a life: a publish that is repeated late must not run again.
+local MOST_TOKENS, LIVES_KEPT = 200, 20
+
+local function remember(record, token, life, generation)
+  redis.call('HSET', record, 't:' .. token, life .. ':' .. generation)
+end
+
+-- What a token says: its life and generation, or nil when it is unknown.
+local function recall(value)
+  if not value then return nil end
+  local life, generation = string.match(value, '^(%d+):(%d+)$')
+  return life, tonumber(generation)
+end
+
+-- An id that is dispatched again and again would gather tokens for ever: forget those of long ago.
+local function forget_old(record, life)
+  if redis.call('HLEN', record) <= MOST_TOKENS then return end
+  local fields = redis.call('HGETALL', record)
+  for i = 1, #fields, 2 do
+    local of_life = string.sub(fields[i], 1, 2) == 't:' and string.match(fields[i + 1], '^(%d+):')
+    if of_life and tonumber(of_life) < life - LIVES_KEPT then redis.call('HDEL', record, fields[i]) end
+  end
+end
+
+-- Begin a life: `before` is the number of the last one, or false when there is no record.
+local function new_life(record, before, token, generation, name, queue, now)
+  local life = 1
+  if before then
+    life = tonumber(before) + 1
+    redis.call('HDEL', record, 'a', 'b', 'i', 'm', 'w', 'c', 'f', 'st', 'due', 'u')
+    forget_old(record, life)
+  end
+  redis.call('HSET', record, 'n', name, 'q', queue, 's', 'q', 'g', generation, 'l', life, 'rt', token, 'at', now,
+    't:' .. token, life .. ':' .. generation)
+  return life
+end
+
+-- Late repeats are recognised for as long as the record lasts. What was derived from a parent may be sent again for
+-- as long as the parent's outcome waits, so it is remembered longer.
+local function rest(record, root, ttl_ms)
+  if string.sub(root or '', 1, 2) == 'c-' then ttl_ms = ttl_ms * 24 end
+  redis.call('PEXPIRE', record, ttl_ms)
+end
+
+-- End a task by a message that will never start; an old copy says nothing about the generation that waits now.
+local function end_unstarted(record, token, state)
+  local r = redis.call('HMGET', record, 's', 'l', 'g', 't:' .. token)
+  local life, generation = recall(r[4])
+  if r[1] == 'q' and life == r[2] and generation == tonumber(r[3]) then
+    redis.call('HSET', record, 's', state)
+    return true
+  end
+  return false
+end
