@@ -115,6 +115,7 @@ def _pairs(found: TaskDetail) -> list[tuple[str, object]]:
         ("accepted", _when(found.accepted_ms, found.now_ms)),
         ("due", _when(found.due_ms, found.now_ms)),
         ("started", _when(found.started_ms, found.now_ms)),
+        ("life", found.life if found.life > 1 else ""),
         ("runs", found.attempt or ""),
         ("deaths", ", ".join(filter(None, died))),
         ("retries", found.retries or ""),

@@ -119,7 +119,7 @@ def inspect(store: Store, letter_id: str) -> Letter | None:
         retries=message.retries if message else 0,
         size_bytes=len(raw),
         raw=raw.decode(errors="replace"),
-        timeline=events.of_task(store, queues, letter_id),
+        timeline=events.of_task(store, queues, message.task_id if message else letter_id),
         now_ms=reading.now_ms(store),
     )
 

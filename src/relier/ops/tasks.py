@@ -64,7 +64,7 @@ class TaskDetail:
     Args:
         state: one of ``STATES``, or "committed", or "unknown" for a record without its message.
         where: the same in words.
-        life: which life of its id it is; an ended or dead one that is dispatched anew begins another.
+        life: which life of its id; an ended or dead one that is dispatched anew begins another.
         args, kwargs: as its producer printed them; "" once the message is gone.
         blame: deaths of its own process; ``interruptions``: of a whole worker with neighbours.
         result: Celery's state of the result, or "" when it is not in this database.
