@@ -163,7 +163,7 @@ def test_the_same_seed_places_the_same_orders() -> None:
 
 
 def test_a_scene_follows_an_invoice_through_a_kill() -> None:
-    scene = Scene(1, ["anna", "bert"])
+    scene = Scene(1, ["first", "second"])
     scene.order("INV-1", "r", "b")
 
     def event(kind: str, task_id: str, worker: str = "w") -> Event:

@@ -26,7 +26,7 @@ from relier.store import reading
 from relier.store.broker import Broker
 from relier.store.embedded import EmbeddedServer
 
-NAMES = ("anna", "bert")
+NAMES = ("first", "second")
 
 _TICK_S = 0.05
 _BETWEEN_ORDERS_S = 0.64
