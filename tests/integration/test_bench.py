@@ -29,25 +29,26 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "QUICK", TINY)
 
 
-def bench_processes() -> set[int]:
-    """Every process whose command line names the bench's workload."""
-    found = set()
+def marked(mark: str) -> list[int]:
+    """Every process, of whatever kind, that was started with the mark in its environment."""
+    found = []
     for entry in Path("/proc").iterdir():
         try:
-            if (
-                entry.name.isdigit()
-                and b"relier.bench.workload" in (entry / "cmdline").read_bytes()
-            ):
-                found.add(int(entry.name))
-        except (FileNotFoundError, ProcessLookupError):
-            pass  # it has just ended
+            if entry.name.isdigit() and mark.encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            pass  # it has just ended, or is another user's
     return found
 
 
 def test_it_prints_a_table_writes_json_and_leaves_nothing(
-    tiny: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tiny: None,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before, folder = bench_processes(), os.getcwd()
+    mark, folder = f"mark-{tmp_path}", os.getcwd()
+    monkeypatch.setenv("BENCH_TEST_MARK", mark)
     target = tmp_path / "figures.json"
     names = ["process-killed", "dispatch", "bulk", "drain"]
     chosen = [word for name in names for word in ("--only", name)]
@@ -59,7 +60,7 @@ def test_it_prints_a_table_writes_json_and_leaves_nothing(
         assert figure["name"] in printed
         assert "failed" not in str(figure["relier"]), figure
     assert "\x1b" not in printed, "colours off a terminal"
-    assert bench_processes() <= before
+    assert not marked(mark)
     assert os.getcwd() == folder
 
 

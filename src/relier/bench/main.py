@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="rl bench",
         description="Measure relier beside vanilla Celery on an embedded server, in one run.",
     )
+    parser.add_argument("which", nargs="?", choices=["all"], default="all", help="the default")
     parser.add_argument("--quick", action="store_true", help="fewer repeats, about 2 minutes")
     parser.add_argument(
         "--only",

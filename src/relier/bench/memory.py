@@ -88,7 +88,7 @@ def _vanilla_bytes(lab: Lab, count: int) -> float:
     lab.fresh()
     app = lab.app(VANILLA)
     task = app.tasks["bench.add"]
-    before, size = _used(lab), 0
+    before = _used(lab)
     with app.producer_or_acquire() as producer:
         for i in range(count):
             task.apply_async((i, i), producer=producer)

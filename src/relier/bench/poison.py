@@ -16,12 +16,12 @@ NAME = "poison"
 _DEAD_WITHIN_S = 45.0
 _INNOCENT = 8
 _INNOCENT_S = 5.0
-_INNOCENT_DEADLINE_S = 60.0
+_GIVEN_UP_AFTER_S = 60.0
 
 
 def measure(lab: Lab, effort: Effort) -> list[Figure]:
     """Run both kinds of poison beside innocent tasks, on a worker that is started again."""
-    vanilla_s = min(_DEAD_WITHIN_S, 3 * effort.patience_s)
+    vanilla_s = min(_DEAD_WITHIN_S, effort.patience_s)
     return [
         _figure(lab, "kill_process", "task that kills its own process", vanilla_s),
         _figure(lab, "kill_worker", "task that kills its whole worker", vanilla_s),
@@ -70,8 +70,7 @@ class _Trial:
 
     def run(self) -> None:
         """Run until the poison is dead and the innocent are done, or have had their time."""
-        self.watch(self._is_dead, _DEAD_WITHIN_S * 2)
-        self.watch(lambda: self.unharmed == _INNOCENT, _INNOCENT_DEADLINE_S)
+        self.watch(lambda: self._is_dead() and self.unharmed == _INNOCENT, _GIVEN_UP_AFTER_S)
 
     def watch(self, done: Callable[[], object], deadline_s: float) -> None:
         """Wait, and start the worker again whenever it is gone, as a supervisor would."""
@@ -85,11 +84,10 @@ class _Trial:
         within(look, deadline_s)
 
     def _is_dead(self) -> bool:
-        redis = self._lab.store.redis
-        if redis.zscore(self._lab.store.keys.dead(QUEUE), self._poison) is None:
-            return False
-        self._dead_at = time.monotonic()
-        return True
+        dead = self._lab.store.keys.dead(QUEUE)
+        if self._dead_at is None and self._lab.store.redis.zscore(dead, self._poison) is not None:
+            self._dead_at = time.monotonic()
+        return self._dead_at is not None
 
     @property
     def runs(self) -> int:
