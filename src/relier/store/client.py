@@ -210,7 +210,7 @@ def judge(error: Exception, address: Address, *, out_of_time: bool) -> None:
             f"Redis at {address.public} refused our credentials ({error}). "
             "Check the user and password in the broker URL."
         ) from error
-    if str(error).startswith("WRONGTYPE"):
+    if "WRONGTYPE" in str(error):
         raise ConfigurationError(
             f"{error}: something else uses that key of Redis at {address.public}. "
             "Nothing was changed; choose another queue name, or remove the key."

@@ -11,6 +11,7 @@ from kombu.exceptions import OperationalError
 
 from relier.errors import RedisConnectionError, RelierError
 from relier.protocol.identity import TOKEN_HEADER
+from relier.store.client import judge
 from relier.worker.publish import publish_token
 from relier.worker.transport import Transport
 
@@ -39,11 +40,14 @@ class AMQP(amqp.AMQP):
                 return send(producer, name, message, headers=headers, **options)
             except RelierError:
                 raise
-            except exceptions.ResponseError as error:
+            except Transport.recoverable_channel_errors as error:
                 # Declaring the queue was refused, before the message was sent.
                 judge(error, broker.address, out_of_time=True)
                 raise
             except (OperationalError, *Transport.recoverable_connection_errors) as error:
+                cause = (error.__cause__ or error) if isinstance(error, OperationalError) else error
+                if isinstance(cause, Transport.recoverable_connection_errors):
+                    judge(cause, broker.address, out_of_time=True)
                 raise RedisConnectionError(
                     f"Redis at {broker.address.public} cannot be reached ({error}). "
                     "Check that it runs; then dispatch again."

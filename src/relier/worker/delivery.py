@@ -62,6 +62,9 @@ def early_by_ms(payload: dict[str, Any]) -> int:
     What relier enqueued waited on the server's clock and is due, whatever the eta says: Celery's
     own timer would hold it again. A stock producer's eta is read by this machine's clock, as a
     stock worker would.
+
+    Raises:
+        UnreadableError: its eta is no time.
     """
     headers = payload.get("headers")
     if not isinstance(headers, dict) or not headers.get("eta"):
@@ -69,18 +72,22 @@ def early_by_ms(payload: dict[str, Any]) -> int:
     if headers.get(TOKEN_HEADER):
         headers["eta"] = None
         return 0
-    early_ms = until_ms(headers["eta"])
+    try:
+        early_ms = until_ms(headers["eta"])
+    except ValueError as error:
+        raise UnreadableError(f"its eta is no time: {error}") from error
     if early_ms <= 0:
         headers["eta"] = None
     return max(early_ms, 0)
 
 
 def until_ms(eta: object) -> int:
-    """Return the ms from now until an ISO 8601 eta; 0 for one that is none (Celery rejects it)."""
-    try:
-        due = datetime.fromisoformat(str(eta))
-    except ValueError:
-        return 0
+    """Return the ms from now until an ISO 8601 eta.
+
+    Raises:
+        ValueError: it is none.
+    """
+    due = datetime.fromisoformat(str(eta))
     if due.tzinfo is None:
         due = due.replace(tzinfo=UTC)
     return int((due - datetime.now(UTC)).total_seconds() * 1000)
