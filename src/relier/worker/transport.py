@@ -328,7 +328,11 @@ class Channel(kombu_redis.Channel):
         )
 
     def _bury(self, claimed: Claimed, error: str) -> None:
-        self.membership.free(claimed.claim.tag)
+        tag = claimed.claim.tag
+        self.membership.free(tag)
+        if tag in self.qos._delivered:
+            # It failed in its consumer's hands: the credit that it took must come back.
+            self.qos.ack(tag)
         bury(self.membership.broker, claimed.claim, Unread("", ""), error)
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
