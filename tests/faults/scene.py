@@ -42,10 +42,11 @@ class Scene:
         self.keys = Keys()
         self.journal = Journal(folder / "journal.tsv")
         self.redis: redis.Redis = stack.enter_context(
-            redis.Redis.from_url(url, decode_responses=True)
+            redis.Redis.from_url(url, decode_responses=True, encoding_errors="replace")
         )
         self.app: Celery = labour.build(url)
         self.accepted: list[str] = []
+        self.only_worker: Worker
         self._stack = stack
         stack.callback(self._forget_results)
 
