@@ -98,23 +98,27 @@ def _await_end(task_id: str) -> None:
 def mother() -> None:
     """Fork a worker for each line of orders; end, with all of them, when the orders end."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries them
-    pids = []
-    for line in sys.stdin:
-        order = json.loads(line)
-        pid = os.fork()
-        if pid == 0:
-            _be_a_worker(order)
-        pids.append(pid)
-        print(pid, flush=True)
-    for pid in pids:
-        try:
-            os.killpg(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # it has ended before
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    pids: list[int] = []
+    try:
+        for line in sys.stdin:
+            order = json.loads(line)
+            pid = os.fork()
+            if pid == 0:
+                _be_a_worker(order)
+            pids.append(pid)
+            print(pid, flush=True)
+    finally:
+        for pid in pids:
+            try:
+                os.killpg(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it has ended before
 
 
 def _be_a_worker(order: dict[str, Any]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.setsid()
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)

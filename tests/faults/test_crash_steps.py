@@ -321,7 +321,7 @@ def assert_laws(stage: Stage, life: Life, where: str) -> None:
         assert not stage.journal.count(*line), f"{life.name}, {where}: {story}"
     kinds = events(stage.client, stage.task_id)
     generations = kinds.count("accepted") + kinds.count("next")
-    ends = sum(kinds.count(kind) for kind in ("ended", "next", "dead"))
+    ends = sum(kinds.count(kind) for kind in ("ended", "next", "continued", "dead"))
     assert kinds.count("committed") <= ends == generations, f"{life.name}, {where}: {kinds}"
 
 
