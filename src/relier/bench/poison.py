@@ -62,6 +62,7 @@ class _Trial:
     def __init__(self, lab: Lab, flavour: str, poison: str) -> None:
         lab.fresh()
         self._lab = lab
+        self._journal = lab.journal
         self._worker: Worker = lab.worker(flavour, concurrency=_INNOCENT + 1)
         step: Any = lab.task(flavour, "step")
         self._innocent = [step.delay(_INNOCENT_S).id for _ in range(_INNOCENT)]
@@ -103,7 +104,7 @@ class _Trial:
     @property
     def unharmed(self) -> int:
         """How many innocent tasks committed, exactly once."""
-        committed = [entry.task_id for entry in self._lab.journal.entries("committed")]
+        committed = [entry.task_id for entry in self._journal.entries("committed")]
         return sum(committed.count(each) == 1 for each in self._innocent)
 
     @property
@@ -117,4 +118,4 @@ class _Trial:
         return [float(len(self._starts(each))) for each in self._innocent]
 
     def _starts(self, task_id: str) -> list[float]:
-        return [e.at_s for e in self._lab.journal.entries("started") if e.task_id == task_id]
+        return [e.at_s for e in self._journal.entries("started") if e.task_id == task_id]
