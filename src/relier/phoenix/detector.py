@@ -14,7 +14,7 @@ GONE_GRACE_S = 0.75
 """A worker whose connection closed has this long to register another; it takes it 0.1 s."""
 
 LONGEST_GAP_S = 2.0
-"""Between two looks; after a longer one nothing is concluded from before."""
+"""Between two looks (or three of their intervals); after a longer one the watch starts anew."""
 
 
 class Sighting(NamedTuple):
@@ -51,9 +51,14 @@ class _Watch:
 
 
 class Detector:
-    """Watch a fleet from one place."""
+    """Watch a fleet from one place.
 
-    def __init__(self) -> None:
+    Args:
+        every_s: how often it will look; a gap is a pause much longer than that.
+    """
+
+    def __init__(self, every_s: float = 0.25) -> None:
+        self._gap_s = max(LONGEST_GAP_S, 3 * every_s)
         self._watched: dict[str, _Watch] = {}
         self._looked_at_s: float | None = None
         self._run_id = ""
@@ -73,7 +78,7 @@ class Detector:
             run_id: the server's run id.
             now_s: this observer's monotonic clock.
         """
-        gap = self._looked_at_s is None or now_s - self._looked_at_s > LONGEST_GAP_S
+        gap = self._looked_at_s is None or now_s - self._looked_at_s > self._gap_s
         if gap or run_id != self._run_id:
             self._watched.clear()
         self._looked_at_s, self._run_id = now_s, run_id

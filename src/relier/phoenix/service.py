@@ -11,8 +11,8 @@ import threading
 import time
 from collections.abc import Mapping
 
-from relier.errors import RelierError
-from relier.phoenix.detector import Detector, Sighting
+from relier.errors import RedisConnectionError, RelierError
+from relier.phoenix.detector import Detector, Sighting, Verdict
 from relier.phoenix.reaper import bring_back
 from relier.store import fleet
 from relier.store.broker import Broker
@@ -31,7 +31,7 @@ class Phoenix(threading.Thread):
         super().__init__(name="relier-phoenix", daemon=True)
         self._broker = broker
         self._store = broker.new_store(max_connections=2)
-        self._detector = Detector()
+        self._detector = Detector(broker.settings.resurrection_check_interval_s)
         self._stopping = threading.Event()
         self._every_s = broker.settings.resurrection_check_interval_s
 
@@ -61,7 +61,16 @@ class Phoenix(threading.Thread):
         verdicts = self._detector.look(sightings, seen.connected, seen.run_id, time.monotonic())
         if verdicts and fleet.take_tick(store, int(self._every_s * 1000)):
             for verdict in verdicts:
-                bring_back(store, self._broker, verdict)
+                self._bring_back(verdict)
+
+    def _bring_back(self, verdict: Verdict) -> None:
+        """Bring back what one worker held; its trouble is not the others'."""
+        try:
+            bring_back(self._store, self._broker, verdict)
+        except RedisConnectionError:
+            raise
+        except Exception:
+            logger.exception("could not bring back what worker %s held", verdict.worker)
 
 
 def _sighting(entry: Mapping[str, str]) -> Sighting:

@@ -105,6 +105,11 @@ def decode(data: bytes) -> Outcome:
     return outcome
 
 
+def printable(text: str, most: int = 500) -> str:
+    """Return text that every encoder takes: file names and exceptions may hold lone surrogates."""
+    return text[:most].encode("utf-8", "backslashreplace").decode()
+
+
 def exhausted(reason: str, message: str) -> Outcome:
     """Return the outcome of a task that came back from the dead too often."""
     return Outcome(

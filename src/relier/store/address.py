@@ -43,6 +43,9 @@ class Address:
             scheme = "unix"
             if "virtual_host" in query:
                 query["db"] = query.pop("virtual_host")
+        if "ssl_cert_reqs" in query:
+            # Celery's manual says CERT_NONE; redis-py reads none.
+            query["ssl_cert_reqs"] = query["ssl_cert_reqs"].lower().removeprefix("cert_")
         if scheme not in _SCHEMES:
             raise ConfigurationError(
                 f"relier needs a Redis URL, and {parts.scheme!r}:// is not one: "
@@ -58,6 +61,11 @@ class Address:
         parts = urlsplit(self.url)
         host = parts.netloc.rpartition("@")[2]
         return f"{parts.scheme}://{host}{parts.path}"
+
+    @property
+    def tls(self) -> bool:
+        """Return whether the connection is encrypted."""
+        return self.url.startswith("rediss:")
 
     @property
     def server(self) -> tuple[str, int, int]:

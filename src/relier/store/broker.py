@@ -52,6 +52,7 @@ class Broker:
         loop = asyncio.get_running_loop()
         store = self._async_stores.get(loop)
         if store is None:
+            self._forget_closed_loops()
             store = self._async_stores[loop] = AsyncStore(
                 self.address,
                 self.keys,
@@ -59,6 +60,13 @@ class Broker:
                 max_connections=self.settings.redis_max_connections,
             )
         return store
+
+    def _forget_closed_loops(self) -> None:
+        """Let go of clients whose event loop is gone: each ``asyncio.run`` makes a loop."""
+        for loop, store in list(self._async_stores.items()):
+            if loop.is_closed():
+                store.drop()
+                del self._async_stores[loop]
 
     @cached_property
     def reap_rules(self) -> ReapRules:

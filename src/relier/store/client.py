@@ -38,6 +38,8 @@ _TRANSIENT = (
     exceptions.TryAgainError,
     OSError,
 )
+_TRANSIENT_WORDS = ("NOREPLICAS", "MISCONF", "BUSY", "CLUSTERDOWN", "UNKILLABLE")
+"""Replies of a server that is in trouble now and may not be in a moment."""
 _HOPELESS = (exceptions.AuthenticationError, exceptions.AuthorizationError)
 
 
@@ -192,6 +194,10 @@ class AsyncStore:
         if isinstance(error, exceptions.ReadOnlyError | exceptions.MasterDownError):
             await self._lines.close()
 
+    def drop(self) -> None:
+        """Close every connection without an event loop: its own has ended."""
+        self._lines.drop()
+
     async def aclose(self) -> None:
         """Close every connection."""
         await self._lines.close()
@@ -215,7 +221,7 @@ def judge(error: Exception, address: Address, *, out_of_time: bool) -> None:
             f"{error}: something else uses that key of Redis at {address.public}. "
             "Nothing was changed; choose another queue name, or remove the key."
         ) from error
-    if not isinstance(error, _TRANSIENT):
+    if not isinstance(error, _TRANSIENT) and not str(error).startswith(_TRANSIENT_WORDS):
         raise error
     if out_of_time or isinstance(error, exceptions.TimeoutError):
         raise RedisConnectionError(

@@ -34,7 +34,7 @@ def survey(store: Store) -> Survey:
     try:
         entries = _entries(store)
         client_ids = [entry["client_id"] for entry in entries.values() if entry.get("client_id")]
-        return Survey(entries, _connected(store, client_ids), _run_id(store))
+        return Survey(entries, connected_clients(store, client_ids), _run_id(store))
     except exceptions.RedisError as error:
         judge(error, store.address, out_of_time=True)
         raise
@@ -68,7 +68,8 @@ def _entries(store: Store) -> dict[str, dict[str, str]]:
     }
 
 
-def _connected(store: Store, client_ids: Sequence[str]) -> set[str] | None:
+def connected_clients(store: Store, client_ids: Sequence[str]) -> set[str] | None:
+    """Return which client ids the server knows, or None when it may not be asked."""
     if not client_ids:
         return set()
     try:

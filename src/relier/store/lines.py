@@ -135,6 +135,13 @@ class AsyncLines:
                     await connection.disconnect(nowait=True)
             return reply
 
+    def drop(self) -> None:
+        """Close the idle lines' sockets when their event loop has ended."""
+        while self._idle:
+            writer = getattr(self._idle.pop(), "_writer", None)
+            if writer is not None:
+                writer.transport.abort()
+
     async def close(self) -> None:
         """Close the idle lines."""
         while self._idle:

@@ -22,6 +22,7 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 _CONTEXT_PARAMETER = "ctx"
+_CANCEL_WITHIN_S = 5.0
 _loops = threading.local()
 
 
@@ -82,6 +83,8 @@ def rl_task(
         raise ConfigurationError("max_resurrections must be 0 or more")
 
     def decorate(function: Callable[..., Any]) -> Any:
+        if "Request" in celery_options:
+            raise ConfigurationError("a task made by @rl_task keeps relier's Request class")
         options = {**celery_options, "base": celery_options.get("base") or RelierTask}
         if not issubclass(options["base"], RelierTask):
             raise ConfigurationError(
@@ -175,4 +178,20 @@ def _complete(coroutine: Coroutine[Any, Any, R]) -> R:
     runner: asyncio.Runner | None = getattr(_loops, "runner", None)
     if runner is None:
         runner = _loops.runner = asyncio.Runner()
-    return runner.run(coroutine)
+    loop = runner.get_loop()
+    task = loop.create_task(coroutine)
+    try:
+        return loop.run_until_complete(task)
+    finally:
+        if not task.done():
+            # A time limit was raised into the loop: nothing of the task may go on beside the next.
+            _stop(runner, task)
+
+
+def _stop(runner: asyncio.Runner, task: asyncio.Task[Any]) -> None:
+    """Cancel a coroutine that was left; one that will not end loses its loop."""
+    task.cancel()
+    loop = runner.get_loop()
+    loop.run_until_complete(asyncio.wait({task}, timeout=_CANCEL_WITHIN_S))
+    if not task.done():
+        _loops.runner = None

@@ -46,31 +46,51 @@ class Relier:
         self.protect_all = protect_all
         self.settings: Settings = config.load(os.environ, Path(".env"), settings)
         transport.register()
-        urls = self._broker_urls()
-        address = Address.parse(urls[0], _tls(app.conf.get("broker_use_ssl")))
+        url = self._broker_url()
+        address = Address.parse(url, _tls(app.conf.get("broker_use_ssl")))
         prefix = (app.conf.get("broker_transport_options") or {}).get("global_keyprefix", "")
         self.broker = Broker(address, self.settings, prefix)
         self.membership = Membership(self.broker)
-        self._configure(urls)
+        self._refuse_other_servers(address)
+        self._configure(url)
         app.relier = self
 
-    def _broker_urls(self) -> list[str]:
+    def _broker_url(self) -> str:
         conf = self.app.conf
         for name, why in _CONTRADICTIONS.items():
             chosen = conf.get(name)
             if chosen and chosen != "celery.worker.consumer:Consumer":
                 raise ConfigurationError(f"unset {name}: {why}")
-        url = self.settings.redis_url or conf.get("broker_url") or _DEFAULT_URL
-        urls = [each for part in _listed(url) for each in part.split(";")]
+        found = self.settings.redis_url or conf.broker_url or _DEFAULT_URL
+        urls = [each for part in _listed(found) for each in part.split(";")]
+        if len(urls) > 1:
+            raise ConfigurationError(
+                f"give one broker URL, not {len(urls)}: a task's bytes must be in one place, and "
+                "failing over to another server would put them in two"
+            )
         password = self.settings.redis_password
-        return [_with_password(each, password) if password else each for each in urls]
+        return _with_password(urls[0], password) if password else urls[0]
 
-    def _configure(self, urls: list[str]) -> None:
-        app, conf = self.app, self.app.conf
-        conf.broker_url = [_ours(url) for url in urls] if len(urls) > 1 else _ours(urls[0])
+    def _refuse_other_servers(self, address: Address) -> None:
+        """Refuse read and write URLs that lead elsewhere, and variables that would override ours.
+
+        Raises:
+            ConfigurationError: naming the setting.
+        """
+        for name in ("CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
+            if os.environ.get(name):
+                raise ConfigurationError(f"unset {name}: give one URL, as the app's broker_url")
         for name in ("broker_read_url", "broker_write_url"):
-            if conf.get(name):
-                conf[name] = [_ours(url) for url in _listed(conf[name])]
+            for url in _listed(self.app.conf.get(name) or ()):
+                if Address.parse(url).server != address.server:
+                    raise ConfigurationError(
+                        f"unset {name}: messages and what protects them must be on one server"
+                    )
+
+    def _configure(self, url: str) -> None:
+        app, conf = self.app, self.app.conf
+        # All three: CELERY_BROKER_URL in the environment is stronger than the first alone.
+        conf.broker_url = conf.broker_read_url = conf.broker_write_url = _ours(url)
         options = dict(conf.get("broker_transport_options") or {})
         conf.broker_transport_options = {**options, transport.OPTION: self.membership}
         if not conf.get("result_backend") and self.settings.redis_url:

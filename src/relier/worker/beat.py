@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import select
+import selectors
 import socket
 import threading
 import time
@@ -21,7 +21,7 @@ import redis
 from redis.exceptions import RedisError
 
 from relier.errors import RelierError
-from relier.store import claiming
+from relier.store import claiming, fleet
 from relier.store.lines import new_connection
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _RECONNECT_PAUSE_S = 0.05
-_MOST_BETWEEN_BEATS_S = 1.0
+_MOST_BETWEEN_BEATS_S = 0.5
 _ENDED_WITHIN_S = 0.05
 
 _open_beats: weakref.WeakSet[Beat] = weakref.WeakSet()
@@ -110,6 +110,10 @@ class Beat(threading.Thread):
             for line in info.decode().splitlines()
             if line.startswith("run_id:")
         )
+        store = self._membership.broker.store
+        if not fleet.connected_clients(store, [str(client_id)]):
+            # A proxy's connection, or one we may not ask about: silence alone must tell.
+            return {"client_id": "", "run_id": run_id}
         return {"client_id": client_id, "run_id": run_id}
 
     def _ask(self, *command: str | bytes | int | float) -> bytes:
@@ -129,7 +133,7 @@ class Beat(threading.Thread):
             alive = operation.parse(
                 self._ask("EVAL", operation.script.source, *operation.command()[2:])
             )
-        if not alive:
+        if not alive and not self._stopping.is_set():
             membership.rejoin(worker)
             self._beat(address)
 
@@ -137,7 +141,10 @@ class Beat(threading.Thread):
         sock = getattr(self._connection, "_sock", None)
         if sock is None:
             raise ConnectionError("not connected")
-        readable, _, _ = select.select([sock, self._woken], [], [], wait_s)
+        with selectors.DefaultSelector() as selector:
+            selector.register(sock, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
+            readable = [key.fileobj for key, _ in selector.select(wait_s)]
         if sock in readable:
             # Nothing was asked, so this is the server closing the connection.
             raise ConnectionError("the server closed the beat's connection")

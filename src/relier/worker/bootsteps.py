@@ -32,7 +32,7 @@ class Fleet(bootsteps.StartStopStep):
     def start(self, consumer: Any) -> None:
         """Join, or, after a lost connection, begin a new epoch."""
         transport = consumer.connection.transport
-        if not isinstance(transport, Transport):
+        if not isinstance(transport, Transport) or transport.membership is None:
             raise ConfigurationError(
                 f"the worker's broker is {consumer.connection.as_uri()}, not relier's transport: "
                 "call Relier(app) after the broker URL is set, and do not set broker_transport"

@@ -46,6 +46,10 @@ class Consumer(CeleryConsumer):
         name = message.headers.get("task", "")
         if held is None:
             return
+        if held.outcome is not None:
+            self._membership.abandon(held.claim, f"this worker does not know {name!r}")
+            message.ack_log_error(logger, self.connection_errors)
+            return
         broker = self._membership.broker
         error = TaskNotRegisteredError(
             f"no worker knew {name!r} for as long as it was kept; import its module in a worker, "
@@ -94,7 +98,9 @@ class Consumer(CeleryConsumer):
 
     def _bury(self, message: Any, error: str) -> None:
         held = self._take(message)
-        if held is not None:
+        if held is not None and held.outcome is not None:
+            self._membership.abandon(held.claim, error)
+        elif held is not None:
             headers = message.headers if isinstance(message.headers, dict) else {}
             name = str(headers.get("task", ""))
             bury(self._membership.broker, held.claim, held.who, error, name)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 from kombu.utils.json import loads
 
 from relier.protocol import identity
 from relier.protocol.identity import TOKEN_HEADER
 from relier.store.claiming import Claimed, Unread
+from relier.worker.grip import REQUEST_KEY
 from relier.worker.membership import Held
 
 
@@ -40,20 +42,53 @@ def read(claimed: Claimed) -> dict[str, Any]:
 
 
 def adopt(claimed: Claimed, payload: dict[str, Any]) -> Held:
-    """Let the claim's tag stand in for the message's: two deliveries must never share one."""
+    """Let the claim's tag stand in for the message's, and the claim travel with the message.
+
+    Two deliveries must never share a tag; and whoever handles the message must hold the right to
+    it in hand, however often this process has changed its name meanwhile.
+
+    Raises:
+        UnreadableError: what a worker would trust is not what it must be.
+    """
     properties = payload["properties"]
     tag = str(properties["delivery_tag"])
     held = Held(claimed.claim, tag, claimed.outcome, claimed.replays, _who(payload, tag))
     properties["delivery_tag"] = claimed.claim.tag
+    properties[REQUEST_KEY] = held
     return held
 
 
 def _who(payload: dict[str, Any], delivery_tag: str) -> Unread:
     headers = payload.get("headers")
-    if not isinstance(headers, dict) or not headers.get("id"):
+    if headers is None or (isinstance(headers, dict) and "task" not in headers):
         return Unread("", "")
-    who = identity.identify({"task": "", **headers}, delivery_tag)
+    try:
+        found = msgspec.convert(headers, _Headers)
+        f"{found.id}{found.task}".encode()
+        who = identity.identify(headers, delivery_tag)
+    except (msgspec.ValidationError, UnicodeEncodeError, ValueError, OverflowError) as error:
+        raise UnreadableError(f"its headers are not a task's: {error}") from error
     return Unread(who.task_id, who.token)
+
+
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+_Seconds = Annotated[float, msgspec.Meta(ge=0)] | None
+
+
+class _Headers(msgspec.Struct):
+    """What Celery and the scripts trust in a task message's headers; the rest is free."""
+
+    id: _Name
+    task: _Name
+    retries: Annotated[int, msgspec.Meta(ge=0, le=2**31)] | None = None
+    replaced_task_nesting: Annotated[int, msgspec.Meta(ge=0, le=2**20)] | None = None
+    timelimit: tuple[_Seconds, _Seconds] | None = None
+    headers: dict[str, Any] | None = None
+    stamps: dict[str, Any] | None = None
+    stamped_headers: list[str] | None = None
+    root_id: str | None = None
+    parent_id: str | None = None
+    group: str | None = None
 
 
 def early_by_ms(payload: dict[str, Any]) -> int:

@@ -17,15 +17,11 @@ from celery import signals, states
 from celery._state import _task_stack
 from celery.app.task import Context, get_actual_ignore_result
 from celery.app.trace import (
-    LOG_SUCCESS,
-    TraceInfo,
-    get_task_name,
-    info,
     task_has_custom,
-    trace_ok_t,
     traceback_clear,
 )
 from celery.exceptions import (
+    BackendError,
     Ignore,
     InvalidTaskError,
     Reject,
@@ -33,20 +29,18 @@ from celery.exceptions import (
     WorkerShutdown,
     WorkerTerminate,
 )
-from celery.utils.saferepr import saferepr
 from celery.utils.serialization import get_pickleable_etype, get_pickleable_exception
-from kombu.exceptions import EncodeError
-from kombu.utils.encoding import safe_repr
+from kombu.exceptions import OperationalError
 
-from relier.errors import RedisConnectionError
+from relier.errors import ConfigurationError, PayloadError, RedisConnectionError, RelierError
 from relier.protocol import identity
 from relier.protocol.identity import Claim, Identity
-from relier.protocol.outcome import Outcome
-from relier.store import running
+from relier.protocol.outcome import Outcome, printable
+from relier.store import reaping, running
 from relier.store.broker import Broker
 from relier.store.operations import Operation
 from relier.store.running import Started
-from relier.worker import consequences, fusion, replay
+from relier.worker import consequences, fusion, replay, telling
 from relier.worker.ended import Ended
 from relier.worker.grip import REQUEST_KEY, Grip
 from relier.worker.publish import Consequence, Outbox
@@ -56,7 +50,18 @@ trace_logger = logging.getLogger("celery.app.trace")
 T = TypeVar("T")
 
 _RETRY_PAUSE_S = 0.2
+_PAUSES_S = (1, 2, 4, 8, 16, 32)
+_LONGEST_PAUSE_S = 32
 _COMPLAIN_EVERY_S = 5.0
+
+
+def _may_pass(error: Exception) -> bool:
+    """Return whether trouble is with a server or a link, and not with what is sent."""
+    if isinstance(error, PayloadError | ConfigurationError):
+        return False
+    return isinstance(error, RelierError | OperationalError | BackendError | OSError) or (
+        fusion.is_connection_error(error)
+    )
 
 
 class Run:
@@ -137,6 +142,8 @@ class Execution:
             self._announce(run)
             ended = self._body(run)
             return self._settle(run, ended)
+        except Exception as error:  # noqa: BLE001 - the claim must not be lost with the exception
+            return self._surrender(run, error)
         finally:
             self._clean_up(run, ended)
 
@@ -154,7 +161,11 @@ class Execution:
         task.app.loader.on_task_init(request.id, task)
         if task.track_started and not get_actual_ignore_result(task, request):
             meta = {"pid": self._pid, "hostname": request.hostname}
-            task.backend.store_result(request.id, meta, states.STARTED, request=request)
+            try:
+                task.backend.store_result(request.id, meta, states.STARTED, request=request)
+            except Exception:
+                # Only people look at it: the task must run though the backend is away.
+                logger.exception("could not store STARTED for %s[%s]", task.name, request.id)
 
     def _body(self, run: Run) -> Ended:
         """Run the user's function; every way it can end is a value."""
@@ -173,9 +184,9 @@ class Execution:
             return Ended(states.REJECTED, error, ExceptionInfo(internal=True))
         except Ignore as error:
             return Ended(states.IGNORED, error, ExceptionInfo(internal=True))
-        except (WorkerShutdown, WorkerTerminate):
+        except (WorkerShutdown, WorkerTerminate, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the task raises is its outcome
+        except BaseException as error:  # noqa: BLE001 - whatever the task raises is its outcome
             return self._failed(error)
         if any(message.task_id == request.id for _, message in run.outbox.messages):
             # retry(throw=False): the body returned, but the task goes on as its next generation.
@@ -194,17 +205,21 @@ class Execution:
     def _settle(self, run: Run, ended: Ended) -> Any:
         """Commit, let the consequences follow, and answer Celery."""
         try:
-            committed = self._commit(run, ended)
-        except EncodeError as error:
+            operation, saved = self._commit_operation(run, ended)
+        except Exception as error:  # noqa: BLE001 - a result that cannot be encoded fails its task
             ended = self._failed(error)
-            committed = self._commit(run, ended)
+            operation, saved = self._commit_operation(run, ended)
+        committed = self._persist(operation, run)
+        if committed and saved is not None:
+            self._send_and_ack(run, ended, saved, again=False)
         if not committed:
             return self._lost(run)
-        self._tell(run, ended)
-        return _answer(run, ended)
+        telling.tell(run, ended)
+        return telling.answer(run, ended)
 
-    def _commit(self, run: Run, ended: Ended) -> bool:
-        task, request = run.task, run.request
+    def _commit_operation(self, run: Run, ended: Ended) -> tuple[Operation[bool], Outcome | None]:
+        """Return what commits this end, and the outcome from which more follows, if any."""
+        task, request, keys = run.task, run.request, self._broker.keys
         stores = self._stores(run, ended)
         if self._nothing_follows(run, ended, stores):
             result = None
@@ -212,18 +227,10 @@ class Execution:
                 result = fusion.stored_result(
                     task.backend, request, ended.state, ended.value, ended.traceback or None
                 )
-            keys = self._broker.keys
-            return self._persist(
-                running.finish(keys, run.claim, request.id, ended.state, result), run
-            )
+            return running.finish(keys, run.claim, request.id, ended.state, result), None
         saved = replay.saved(task, run.outbox, request.id, ended, replaced=run.replaced)
-        operation = running.commit(
-            self._broker.keys, run.claim, request.id, ended.state, replay.encode(saved)
-        )
-        if not self._persist(operation, run):
-            return False
-        self._send_and_ack(run, ended, saved, again=False)
-        return True
+        outcome = replay.encode(saved)
+        return running.commit(keys, run.claim, request.id, ended.state, outcome), saved
 
     def _stores(self, run: Run, ended: Ended) -> bool:
         """Return whether this end leaves a result in the backend."""
@@ -250,21 +257,41 @@ class Execution:
         return True
 
     def _send_and_ack(self, run: Run, ended: Ended, saved: Outcome, *, again: bool) -> None:
-        """Send what follows, then end the claim; on failure others will send it again."""
-        try:
-            self._send(run, ended, saved, again=again)
-        except Exception as error:  # whatever a backend or a publish raises, the commit stands
-            logger.exception(
-                "%s[%s] is committed, but what follows from it could not be sent; "
-                "it will be sent again",
-                run.identity.name,
-                run.identity.task_id,
-            )
-            keys = self._broker.keys
-            reason = f"{type(error).__name__}: {error}"[:500]
-            self._persist(running.abandon(keys, run.claim, run.identity.task_id, reason), run)
-            return
+        """Send what follows, then end the claim.
+
+        Trouble that passes is waited out here, for the claim is ours and all of it may be sent
+        twice; what does not pass is handed to another process. The commit stands either way.
+        """
+        for pause_s in (*_PAUSES_S, None):
+            try:
+                self._send(run, ended, saved, again=again)
+            except Exception as error:  # noqa: BLE001 - whatever a backend or a publish raises
+                self._say_not_sent(run, error)
+                if pause_s is None or not _may_pass(error):
+                    self._abandon(run, error)
+                    return
+                again = True
+                time.sleep(pause_s)
+            else:
+                break
         self._persist(replay.ack(self._broker.keys, run.claim, run.identity, saved), run)
+
+    def _say_not_sent(self, run: Run, error: Exception) -> None:
+        logger.error(
+            "%s[%s] is committed, but what follows from it could not be sent yet (%r); "
+            "it will be sent again",
+            run.identity.name,
+            run.identity.task_id,
+            error,
+            exc_info=not _may_pass(error),
+        )
+
+    def _abandon(self, run: Run, error: Exception) -> None:
+        # Not at once: the next process would run into the same.
+        time.sleep(min(2**run.grip.replays, _LONGEST_PAUSE_S))
+        reason = printable(f"{type(error).__name__}: {error}")
+        keys, task_id = self._broker.keys, run.identity.task_id
+        self._persist(running.abandon(keys, run.claim, task_id, reason), run)
 
     def _send(self, run: Run, ended: Ended, saved: Outcome, *, again: bool) -> None:
         task, request, stores = run.task, run.request, self._stores(run, ended)
@@ -299,9 +326,14 @@ class Execution:
             letter["error"] = f"what follows from it could not be sent {run.grip.replays} times"
             operation = running.ack_dead(self._broker.keys, run.claim, run.identity.task_id, letter)
             self._persist(operation, run)
-            return _ignored()
-        saved = replay.decode(run.grip.outcome or b"")
-        ended = replay.read(run.task, run.grip.outcome or b"")
+            return telling.ignored()
+        try:
+            saved = replay.decode(run.grip.outcome or b"")
+            ended = replay.read(run.task, run.grip.outcome or b"")
+        except Exception as error:  # noqa: BLE001 - of a newer relier, or of code that is not here
+            self._say_not_sent(run, error)
+            self._abandon(run, error)
+            return telling.ignored()
         self._send_and_ack(run, ended, saved, again=True)
         logger.info(
             "%s[%s] had ended as %s when its process died; sent what follows from it",
@@ -309,28 +341,10 @@ class Execution:
             run.identity.task_id,
             saved.state,
         )
-        self._tell(run, ended)
-        return _answer(run, ended)
+        telling.tell(run, ended)
+        return telling.answer(run, ended)
 
-    # -- telling
-
-    def _tell(self, run: Run, ended: Ended) -> None:
-        """Call the handlers and signals of the outcome. They see it; they cannot change it."""
-        try:
-            _TELL[ended.state](run, ended)
-            if ended.state in (states.SUCCESS, states.FAILURE) and (
-                task_has_custom(run.task, "after_return")
-            ):
-                request = run.request
-                run.task.after_return(
-                    ended.state, ended.value, request.id, request.args, request.kwargs, ended.einfo
-                )
-        except Exception:  # a handler's error cannot undo a commit
-            logger.exception(
-                "a handler of %s[%s] raised after the task had ended",
-                run.identity.name,
-                run.identity.task_id,
-            )
+    # -- after
 
     def _clean_up(self, run: Run, ended: Ended | None) -> None:
         task, request = run.task, run.request
@@ -370,7 +384,7 @@ class Execution:
             )
         else:
             logger.info("%s[%s] does not start here: %s", who.name, who.task_id, verdict)
-        return _ignored()
+        return telling.ignored()
 
     def _lost(self, run: Run) -> Any:
         logger.warning(
@@ -381,7 +395,20 @@ class Execution:
             run.claim.number,
             run.started.fence,
         )
-        return _ignored()
+        return telling.ignored()
+
+    def _surrender(self, run: Run, error: Exception) -> Any:
+        """Give up a claim whose run failed outside the task's body, as if its process had died."""
+        logger.critical(
+            "%s[%s] failed outside its body; it goes back to its queue",
+            run.identity.name,
+            run.identity.task_id,
+            exc_info=error,
+        )
+        reason = printable(f"internal: {error!r}", 200)
+        rules = self._broker.reap_rules
+        self._persist(reaping.reap_claim(self._broker.keys, run.claim, reason, rules), run)
+        return telling.ignored()
 
     def _persist(self, operation: Operation[T], run: Run) -> T:
         """Run an operation until Redis answers; the claim is ours until somebody reaps it."""
@@ -400,89 +427,3 @@ class Execution:
                         error,
                     )
                 time.sleep(_RETRY_PAUSE_S)
-
-
-def _tell_success(run: Run, ended: Ended) -> None:
-    task, request = run.task, run.request
-    runtime_s = time.monotonic() - run.started_at
-    if task_has_custom(task, "on_success"):
-        try:
-            task.on_success(ended.value, request.id, request.args, request.kwargs)
-        except Exception:
-            logger.exception("on_success of %s[%s] raised", task.name, request.id)
-    if signals.task_success.receivers:
-        signals.task_success.send(sender=task, result=ended.value, runtime=runtime_s)
-    if trace_logger.isEnabledFor(logging.INFO):
-        info(
-            LOG_SUCCESS,
-            {
-                "id": request.id,
-                "name": get_task_name(request, task.name),
-                "return_value": saferepr(ended.value, task.resultrepr_maxsize),
-                "runtime": runtime_s,
-                "args": request.get("argsrepr") or safe_repr(request.args),
-                "kwargs": request.get("kwargsrepr") or safe_repr(request.kwargs),
-            },
-        )
-
-
-def _tell_failure(run: Run, ended: Ended) -> None:
-    task, request = run.task, run.request
-    if ended.einfo is None:
-        return
-    task.on_failure(ended.value, request.id, request.args, request.kwargs, ended.einfo)
-    signals.task_failure.send(
-        sender=task,
-        task_id=request.id,
-        exception=ended.value,
-        args=request.args,
-        kwargs=request.kwargs,
-        traceback=ended.value.__traceback__,
-        einfo=ended.einfo,
-    )
-    TraceInfo(ended.state, ended.value)._log_error(task, request, ended.einfo)
-
-
-def _tell_retry(run: Run, ended: Ended) -> None:
-    task, request, reason = run.task, run.request, ended.value
-    task.on_retry(reason.exc, request.id, request.args, request.kwargs, ended.einfo)
-    signals.task_retry.send(sender=task, request=request, reason=reason, einfo=ended.einfo)
-    logger.info("%s[%s] retry: %s", task.name, request.id, reason)
-
-
-def _tell_logged(run: Run, ended: Ended) -> None:
-    if ended.einfo is not None:
-        TraceInfo(ended.state, ended.value)._log_error(run.task, run.request, ended.einfo)
-
-
-_TELL: dict[str, Callable[[Run, Ended], None]] = {
-    states.SUCCESS: _tell_success,
-    states.FAILURE: _tell_failure,
-    states.RETRY: _tell_retry,
-    states.IGNORED: _tell_logged,
-    states.REJECTED: _tell_logged,
-    states.REVOKED: _tell_logged,
-}
-
-
-def _answer(run: Run, ended: Ended) -> Any:
-    """Return what Celery's main process is to hear; it only frees credit and sends events."""
-    runtime_s = time.monotonic() - run.started_at
-    if ended.state == states.SUCCESS:
-        text = saferepr(ended.value, run.task.resultrepr_maxsize)
-        return trace_ok_t(ended.value, None, runtime_s, text)
-    if ended.state in (states.IGNORED, states.REJECTED, states.REVOKED):
-        return _ignored()
-    if ended.state == states.RETRY and ended.einfo is None:
-        return _ignored()
-    einfo = ended.einfo
-    if isinstance(ended.value, SystemExit | MemoryError):
-        # Handed over as they are, these would end Celery's main process.
-        einfo = replay.as_einfo(RuntimeError(f"{type(ended.value).__name__}: {ended.value}"))
-    return trace_ok_t(einfo, TraceInfo(ended.state, ended.value), runtime_s, None)
-
-
-def _ignored() -> Any:
-    """Return the answer that makes Celery free the message's credit and say no more."""
-    ignore = Ignore()
-    return trace_ok_t(replay.as_einfo(ignore), TraceInfo(states.IGNORED, ignore), 0.0, None)

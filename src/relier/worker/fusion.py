@@ -6,11 +6,19 @@ from typing import Any
 
 from celery import states
 from celery.backends.redis import RedisBackend
+from kombu.transport.redis import Transport
 from kombu.utils.encoding import bytes_to_str
 
 from relier.errors import ConfigurationError
 from relier.store.address import Address
 from relier.store.running import StoredResult
+
+
+def is_connection_error(error: Exception) -> bool:
+    """Return whether a Redis client could not reach its server, or the server was in trouble."""
+    return isinstance(error, (*Transport.connection_errors, *Transport.channel_errors)) and (
+        not isinstance(error, KeyError | ValueError)
+    )
 
 
 def fused(backend: Any, broker: Address) -> bool:

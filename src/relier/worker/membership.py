@@ -12,11 +12,14 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from relier.errors import RedisConnectionError
 from relier.protocol.identity import Claim, mint_worker_id
-from relier.store import claiming
+from relier.protocol.outcome import printable
+from relier.store import claiming, running
 from relier.store.broker import Broker
 from relier.store.claiming import Ended, Unread
 from relier.store.operations import Argument, Operation
@@ -60,7 +63,7 @@ class Membership:
         self.pool = "none"
         self.name = ""
         self.reply_lost = False
-        self._ended: dict[str, list[Ended]] = {}
+        self._ended: dict[str, list[Ended]] = {}  # until the server was told
         self._owed: list[Operation[Any]] = []
         self._lock = threading.RLock()
         self._beat: Beat | None = None
@@ -102,7 +105,7 @@ class Membership:
         them: the process that tries says so, once for each task.
         """
         with self._lock:
-            if self.worker_id != refused:
+            if not self.joined or self.worker_id != refused:
                 return
             lost = len(self.held)
             self.held.clear()
@@ -155,19 +158,29 @@ class Membership:
         if self._beat:
             self._beat.wake()
 
-    def take_ended(self) -> list[Operation[int]]:
-        """Return the operations that tell the server what was ended, and forget them."""
-        if not self._ended:
-            return []
+    def untold(self) -> list[tuple[Operation[int], Callable[[], None]]]:
+        """Return what tells the server of ended claims, and what to call once it knows.
+
+        Until then they count as held: nobody may give back what was acknowledged.
+        """
         with self._lock:
-            ended, self._ended = self._ended, {}
+            ended = {queue: list(each) for queue, each in self._ended.items() if each}
         keys, worker = self.broker.keys, self.worker_id
-        return [claiming.discard(keys, worker, queue, each) for queue, each in ended.items()]
+        return [
+            (claiming.discard(keys, worker, queue, each), partial(self._told, queue, each))
+            for queue, each in ended.items()
+        ]
+
+    def _told(self, queue: str, ended: list[Ended]) -> None:
+        with self._lock:
+            rest = [each for each in self._ended.get(queue, ()) if each not in ended]
+            self._ended[queue] = rest
 
     def flush_ended(self) -> None:
         """Tell the server what was ended, now."""
-        for operation in self.take_ended():
+        for operation, told in self.untold():
             self.broker.store.run(operation)
+            told()
 
     def give_back(self, tags: list[str]) -> None:
         """Return unstarted claims to the head of their queues."""
@@ -195,10 +208,21 @@ class Membership:
                 self._owed.append(operation)
             return False
 
+    def abandon(self, claim: Claim, reason: str) -> None:
+        """Hand what follows from a committed task to another worker; this one cannot send it."""
+        logger.error("cannot send what follows from a committed task: %s", reason)
+        self.owe(running.abandon(self.broker.keys, claim, "", printable(reason)))
+
     def pay(self) -> None:
-        """Run what is owed."""
+        """Run what is owed; what the server refuses for good is said, and let go."""
         while self._owed:
-            self.broker.store.run(self._owed[0])
+            operation = self._owed[0]
+            try:
+                self.broker.store.run(operation)
+            except RedisConnectionError:
+                raise
+            except Exception:
+                logger.exception("Redis refuses to %s", operation.script.name)
             with self._lock:
                 self._owed.pop(0)
 
@@ -214,16 +238,18 @@ class Membership:
             if not self.joined:
                 return
             self.flush_ended()
-            self._reconcile(self.epoch + 1, [])
+            self._reconcile(self.epoch + 1, self._untold_numbers())
             self.reply_lost = False
 
     def reconcile(self) -> None:
         """Give back claims that nobody here holds."""
         with self._lock:
             if self.joined:
-                self._reconcile(
-                    self.epoch, [held.claim.number for held in list(self.held.values())]
-                )
+                held = [held.claim.number for held in list(self.held.values())]
+                self._reconcile(self.epoch, held + self._untold_numbers())
+
+    def _untold_numbers(self) -> list[str]:
+        return [each.number for ended in self._ended.values() for each in ended]
 
     def _reconcile(self, epoch: int, held: list[str]) -> None:
         worker = self.worker_id
@@ -239,6 +265,7 @@ class Membership:
             if not self.joined:
                 return
             try:
+                self.pay()
                 self.new_epoch()
                 self._stop_beat()
                 keys, worker = self.broker.keys, self.worker_id

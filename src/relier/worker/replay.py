@@ -11,7 +11,7 @@ from kombu.serialization import dumps, loads, prepare_accept_content
 
 from relier.protocol import outcome as outcomes
 from relier.protocol.identity import Claim, Identity
-from relier.protocol.outcome import Failure, Message, Outcome, Value
+from relier.protocol.outcome import Failure, Message, Outcome, Value, printable
 from relier.store import running
 from relier.store.keys import Keys
 from relier.store.operations import Operation
@@ -19,6 +19,8 @@ from relier.store.publishing import Outgoing
 from relier.worker.ended import Ended
 from relier.worker.publish import Outbox
 from relier.worker.publish import held_back as _hold
+
+_LONGEST_TEXT = 100_000
 
 encode = outcomes.encode
 decode = outcomes.decode
@@ -126,7 +128,9 @@ def _failure(task: Any, ended: Ended) -> Failure | None:
     parts = task.backend.prepare_exception(error, serializer="json")
     message = parts["exc_message"]
     texts = [str(each) for each in message] if isinstance(message, list | tuple) else [str(message)]
-    return Failure(parts["exc_type"], parts["exc_module"], texts, ended.traceback)
+    texts = [printable(each, _LONGEST_TEXT) for each in texts]
+    traceback = printable(ended.traceback, _LONGEST_TEXT)
+    return Failure(parts["exc_type"], parts["exc_module"], texts, traceback)
 
 
 def as_einfo(error: BaseException, traceback: str = "") -> ExceptionInfo:

@@ -15,10 +15,10 @@ from celery.worker import request as celery_request
 from celery.worker import state as worker_state
 
 from relier.protocol import outcome as outcomes
-from relier.protocol.outcome import Failure, Outcome
+from relier.protocol.outcome import Failure, Outcome, printable
 from relier.store import reaping, running
 from relier.worker.grip import REQUEST_KEY, Grip
-from relier.worker.membership import Membership
+from relier.worker.membership import Held, Membership
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +30,10 @@ class Request(celery_request.Request):
     _membership: Membership
 
     def __init__(self, message: Any, **kwargs: Any) -> None:
+        held: Held | None = message.properties.pop(REQUEST_KEY, None)
         super().__init__(message, **kwargs)
-        membership = getattr(message.channel, "membership", None)
-        held = membership.held.get(message.delivery_tag) if membership else None
-        if membership is not None and held is not None:
-            self._membership = membership
+        if held is not None:
+            self._membership = message.channel.membership
             self._tag = message.delivery_tag
             self._grip = Grip(held.claim, held.delivery_tag, held.outcome, held.replays)
             self._request_dict[REQUEST_KEY] = self._grip
@@ -61,8 +60,11 @@ class Request(celery_request.Request):
         if self._grip is None:
             super()._announce_revoked(reason, terminated, signum, expired)
             return
-        if terminated and self._condemn("revoked", Outcome(state="REVOKED")):
-            # A worker writes the state when it sends what follows; here only people are told.
+        if terminated:
+            # A worker writes the state when it sends what follows; here only people are told. One
+            # that had committed, or had not started, is dealt with as its process dies.
+            if not self._condemn("revoked", Outcome(state="REVOKED")):
+                return
             celery_request.task_ready(self)
             self.send_event("task-revoked", terminated=True, signum=signum, expired=expired)
             self.acknowledge()
@@ -83,11 +85,13 @@ class Request(celery_request.Request):
             return
         error = getattr(exc_info.exception, "exc", None) or exc_info.exception
         worker_state.task_ready(self)
-        if isinstance(error, TimeLimitExceeded):
-            self._timed_out(error)
-        elif not worker_state.should_terminate:
-            self._process_died(f"{type(error).__name__}: {error}")
-        self.acknowledge()
+        try:
+            if isinstance(error, TimeLimitExceeded):
+                self._timed_out(error)
+            elif not worker_state.should_terminate:
+                self._process_died(f"{type(error).__name__}: {error}")
+        finally:
+            self.acknowledge()
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """Hear of a time limit; a hard one was dealt with as the process was stopped."""
@@ -100,6 +104,9 @@ class Request(celery_request.Request):
         outcome = Outcome("FAILURE", failure=failure, letter="hard_timeout")
         if self._condemn("hard timeout", outcome):
             logger.error("%s[%s] was stopped at its hard timeout (%s)", self.name, self.id, error)
+        else:
+            # It had committed, or not started: its process is stopped all the same.
+            self._process_died("hard timeout")
 
     def _condemn(self, reason: str, outcome: Outcome) -> bool:
         assert self._grip is not None
@@ -116,7 +123,7 @@ class Request(celery_request.Request):
         assert self._grip is not None
         broker = self._membership.broker
         reaped = self._membership.owe(
-            reaping.reap_claim(broker.keys, self._grip.claim, reason[:200], broker.reap_rules)
+            reaping.reap_claim(broker.keys, self._grip.claim, printable(reason), broker.reap_rules)
         )
         if reaped and reaped.verdict in _REPORT:
             logger.warning(

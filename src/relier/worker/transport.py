@@ -12,13 +12,13 @@ from functools import partial
 from queue import Empty
 from time import monotonic
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import redis
 from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombu_redis
 from kombu.utils.json import dumps
-from kombu.utils.url import as_url
+from kombu.utils.url import as_url, maybe_sanitize_url, parse_url
 from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -30,6 +30,7 @@ from relier.store import claiming
 from relier.store.address import Address
 from relier.store.broker import Broker
 from relier.store.claiming import Claimed, Harvest, Unread
+from relier.store.client import judge
 from relier.store.operations import Operation
 from relier.worker import delivery, publish
 from relier.worker.membership import Membership
@@ -40,15 +41,20 @@ SCHEME = "relier"
 OPTION = "relier"
 """The transport option that carries the process's membership."""
 
+_SCHEMES = (f"{SCHEME}+redis", f"{SCHEME}+rediss")
+_READ_BY_KOMBU = {"transport", "hostname", "port", "userid", "password", "virtual_host", "ssl"}
+
 _LONGEST_WAIT_S = 1.0
 _OVERDUE_S = 1.0
 _COMPLAIN_EVERY_S = 30.0
+_BATCH_WAIT_S = 0.1
 _DEFERRALS = 30
 
 
 def register() -> None:
     """Make kombu know ``relier+redis://`` and its like; ``redis://`` stays as it is."""
-    TRANSPORT_ALIASES[SCHEME] = "relier.worker.transport:Transport"
+    for scheme in (SCHEME, *_SCHEMES):
+        TRANSPORT_ALIASES[scheme] = "relier.worker.transport:Transport"
 
 
 class _Pending(NamedTuple):
@@ -58,7 +64,8 @@ class _Pending(NamedTuple):
     on_reply: Callable[[Any], bool]
 
 
-def _nothing_delivered(_reply: object) -> bool:
+def _nothing_delivered(told: Callable[[], None], _reply: object) -> bool:
+    told()
     return False
 
 
@@ -112,11 +119,88 @@ class Poller(kombu_redis.MultiChannelPoller):
                     connection.disconnect()
 
 
-class Channel(kombu_redis.Channel):
-    """A channel that claims."""
+class PlainChannel(kombu_redis.Channel):
+    """kombu's own channel, at an address behind ``relier+``, that enqueues the tasks it publishes.
+
+    Connections that no app prepared have this one: what they consume is plain kombu traffic, so
+    delivery, acknowledgement and redelivery are kombu's, to the letter.
+    """
+
+    def __init__(self, connection: Any, *args: Any, **kwargs: Any) -> None:
+        self.broker: Broker = connection.broker
+        timeout_s = self.broker.settings.redis_socket_timeout_s
+        self.socket_timeout = self.socket_connect_timeout = timeout_s
+        if self.broker.address.tls:
+            self.connection_class = redis.SSLConnection
+        super().__init__(connection, *args, **kwargs)
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        """Return connection parameters, those of a URL included that kombu has not read."""
+        params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
+        hostname = self.connection.client.hostname or ""
+        if urlsplit(hostname).scheme in ("redis", "rediss"):
+            parsed = dict(redis.connection.parse_url(Address.parse(hostname).url))
+            parsed.pop("connection_class", None)
+            params.update({"host": "127.0.0.1", "port": self.connection.default_port, **parsed})
+        # Retrying is our own affair: a command that redis-py repeats may be done twice.
+        params["retry"] = Retry(NoBackoff(), 0)
+        params.pop("retry_on_timeout", None)
+        return params
+
+    @property
+    def supports_batch_publish(self) -> bool:
+        """Return whether plain messages may be published in batches; tasks go one by one."""
+        return not self.retry_on_timeout
+
+    def _suffix(self, step: int) -> str:
+        return f"{self.sep}{step}" if step else ""
+
+    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        if not publish.is_task(message):
+            super()._put(queue, message, **kwargs)
+            return
+        headers = message["headers"]
+        delay_ms = delivery.until_ms(headers["eta"]) if headers.get("eta") else 0
+        suffix = self._suffix(self.priority(self._get_message_priority(message, reverse=False)))
+        outgoing = publish.outgoing(message, suffix, max(delay_ms, 0), dumps(message))
+        publish.send(self.broker, queue, outgoing)
+        if queue in self._expires:
+            with self.conn_or_acquire() as client:
+                self._maybe_update_queues_expire(client, queue)
+
+    def _size(self, queue: str) -> int:
+        """Return how many messages of a queue wait, scheduled ones included."""
+        return int(super()._size(queue)) + self._scheduled(queue)
+
+    def _has_queue(self, queue: str, **kwargs: Any) -> bool:
+        return bool(super()._has_queue(queue, **kwargs)) or self._scheduled(queue) > 0
+
+    def _scheduled(self, queue: str) -> int:
+        with self.conn_or_acquire() as client:
+            return int(client.execute_command("ZCARD", self.broker.keys.scheduled(queue)))
+
+    def _purge(self, queue: str) -> int:
+        """Remove waiting and scheduled messages; return how many."""
+        return self._unschedule(queue) + int(super()._purge(queue))
+
+    def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
+        self._unschedule(queue)
+        super()._delete(queue, *args, **kwargs)
+
+    def _unschedule(self, queue: str) -> int:
+        scheduled = self.broker.keys.scheduled(queue)
+        with self.conn_or_acquire() as client, client.pipeline() as pipe:
+            pipe.execute_command("ZCARD", scheduled)
+            pipe.execute_command("UNLINK", scheduled)
+            return int(pipe.execute()[0])
+
+
+class Channel(PlainChannel):
+    """A channel that claims: what an app's connections have."""
 
     QoS = QoS
     reply_due_at = float("inf")
+    _brpop_sent_at = float("-inf")
 
     def __init__(self, connection: Any, *args: Any, **kwargs: Any) -> None:
         self._no_ack: set[str] = set()
@@ -127,38 +211,30 @@ class Channel(kombu_redis.Channel):
         self._reconciled_at = monotonic()
         self._silent_until = 0.0
         self.membership: Membership = connection.membership
-        timeout_s = self.membership.broker.settings.redis_socket_timeout_s
-        self.socket_timeout = self.socket_connect_timeout = timeout_s
-        if self.membership.broker.address.url.startswith("rediss:"):
-            self.connection_class = redis.SSLConnection
         super().__init__(connection, *args, **kwargs)
-
-    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        """Return connection parameters; kombu does not read the address behind ``relier+``."""
-        params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
-        address = urlsplit(self.connection.client.hostname or "")
-        if address.scheme in ("redis", "rediss"):
-            parsed = dict(redis.connection.parse_url(urlunsplit(address)))
-            parsed.pop("connection_class", None)
-            params.update({"host": "127.0.0.1", "port": self.connection.default_port, **parsed})
-        # Retrying is our own affair: a command that redis-py repeats may be done twice.
-        params["retry"] = Retry(NoBackoff(), 0)
-        params.pop("retry_on_timeout", None)
-        return params
 
     # -- consuming
 
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
-        """Consume by claims, unless nobody is going to acknowledge."""
+        """Consume by claims, unless nobody on this channel is going to acknowledge."""
         if no_ack:
             self._no_ack.add(queue)
-        elif queue not in self._fanout_queues:
+        else:
+            self._no_ack.discard(queue)
+        reply = super().basic_consume(queue, no_ack, *args, **kwargs)
+        claimable = self._claimable()
+        if claimable:
             self.membership.join()
-            self.membership.queues.add(queue)
-        return super().basic_consume(queue, no_ack, *args, **kwargs)
+            self.membership.queues.update(claimable)
+        return reply
 
     def _claimable(self) -> list[str]:
-        return [queue for queue in self.active_queues if queue not in self._no_ack]
+        """Return the queues to claim from: all or, if nobody acknowledges, none.
+
+        The one connection cannot wait for a claim and for a BRPOP at once.
+        """
+        queues: list[str] = self.active_queues
+        return [] if self._no_ack.issuperset(queues) else queues
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         queues = self._claimable()
@@ -177,19 +253,21 @@ class Channel(kombu_redis.Channel):
         if self._listening:
             self._send_wait(queues)
             return
-        for operation in membership.take_ended():
-            self._send(operation, _nothing_delivered)
+        for operation, told in membership.untold():
+            self._send(operation, partial(_nothing_delivered, told))
         on_harvest = partial(self._on_harvest, membership.worker_id)
         self._send(self._claim(queues, room), on_harvest)
 
     def _room(self) -> int:
         """Return how many messages to claim now; 0 to wait until a batch is worth the trip."""
+        if self.connection.cycle._in_protected_read:
+            return 1  # drain_events: each call is one event
         prefetch = self.qos.prefetch_count
         if not prefetch:
             return claiming.MOST_PER_CLAIM
         held = len(self.qos._delivered) - len(self.qos._dirty)
         busy_enough = max(2 * self.membership.concurrency, prefetch // 2)
-        if held > busy_enough:
+        if held > busy_enough and monotonic() - self._brpop_sent_at < _BATCH_WAIT_S:
             return 0
         return int(prefetch - held)
 
@@ -204,9 +282,6 @@ class Channel(kombu_redis.Channel):
         return claiming.claim(
             membership.broker.keys, membership.worker_id, membership.epoch, queues, room, suffixes
         )
-
-    def _suffix(self, step: int) -> str:
-        return f"{self.sep}{step}" if step else ""
 
     def _send(self, operation: Operation[Any], on_reply: Callable[[Any], bool]) -> None:
         self._replies.append(_Pending(operation, on_reply))
@@ -269,6 +344,7 @@ class Channel(kombu_redis.Channel):
             return pending.on_reply(self.membership.broker.store.run_once(pending.operation))
         except exceptions.ResponseError as error:
             if pending.operation is None or not str(error).startswith("WRONGTYPE"):
+                judge(error, self.broker.address, out_of_time=True)
                 raise
             self._complain(str(error))
             self._listening = True
@@ -297,20 +373,22 @@ class Channel(kombu_redis.Channel):
         """Deliver one message; whatever is wrong with it stays its own affair."""
         try:
             payload = delivery.read(claimed)
-            early_ms = delivery.early_by_ms(payload)
             held = delivery.adopt(claimed, payload)
-            if early_ms:
+            early_ms = delivery.early_by_ms(payload)
+            if early_ms and held.outcome is None:
                 self._put_off(held, early_ms)
                 return
             self.membership.hold(claimed.claim.tag, held)
             self.connection._deliver(payload, claimed.claim.queue)
+            if claimed.claim.queue in self._no_ack:
+                self.membership.end(claimed.claim.tag, "not to be acknowledged")
         except delivery.UnreadableError as error:
             self._bury(claimed, str(error))
         except self.connection_errors as error:
             if not isinstance(error, KeyError):
                 raise
             self._bury(claimed, f"cannot be delivered: {error!r}")
-        except (ValueError, TypeError, AttributeError) as error:
+        except Exception as error:  # noqa: BLE001 - one message's trouble must stay its own
             self._bury(claimed, f"cannot be delivered: {error!r}")
 
     def _put_off(self, held: Any, delay_ms: int) -> None:
@@ -328,6 +406,10 @@ class Channel(kombu_redis.Channel):
         )
 
     def _bury(self, claimed: Claimed, error: str) -> None:
+        if claimed.outcome is not None:
+            # It had committed: its outcome must not be lost for what its message looks like.
+            self.membership.abandon(claimed.claim, error)
+            return
         tag = claimed.claim.tag
         self.membership.free(tag)
         if tag in self.qos._delivered:
@@ -372,57 +454,26 @@ class Channel(kombu_redis.Channel):
     def close(self) -> None:
         """Close; what was claimed but not started goes back to its queue."""
         if self._in_poll and self._replies:
-            # No need to read the reply: what it carries is in our claims, and goes back below.
+            # No need to read the reply: a new epoch gives back what it carries, or refuses it.
             self._replies.clear()
             self.client.connection.disconnect()
             self._in_poll = None
+            self.membership.reply_lost = True
         if not self.closed and self._qos is not None and self.membership.joined:
             try:
                 self._qos.restore_unacked()
                 self.membership.flush_ended()
+                if self.membership.reply_lost:
+                    self.membership.new_epoch()
             except RedisConnectionError as error:
                 logger.warning("could not give claims back (%s); they will be reaped", error)
         super().close()
-
-    # -- publishing
-
-    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
-        if not publish.is_task(message):
-            super()._put(queue, message, **kwargs)
-            return
-        headers = message["headers"]
-        delay_ms = delivery.until_ms(headers["eta"]) if headers.get("eta") else 0
-        suffix = self._suffix(self.priority(self._get_message_priority(message, reverse=False)))
-        outgoing = publish.outgoing(message, suffix, max(delay_ms, 0), dumps(message))
-        publish.send(self.membership.broker, queue, outgoing)
-        if queue in self._expires:
-            with self.conn_or_acquire() as client:
-                self._maybe_update_queues_expire(client, queue)
-
-    def _size(self, queue: str) -> int:
-        """Return how many messages of a queue wait, scheduled ones included."""
-        keys = self.membership.broker.keys
-        with self.conn_or_acquire() as client:
-            scheduled = client.execute_command("ZCARD", keys.scheduled(queue))
-        return int(super()._size(queue)) + int(scheduled)
-
-    def _purge(self, queue: str) -> int:
-        """Remove waiting and scheduled messages; return how many."""
-        keys = self.membership.broker.keys
-        scheduled = keys.scheduled(queue)
-        with self.conn_or_acquire() as client, client.pipeline() as pipe:
-            pipe.execute_command("ZCARD", scheduled)
-            pipe.execute_command("UNLINK", scheduled)
-            removed = int(pipe.execute()[0])
-        return int(super()._purge(queue)) + removed
 
 
 class Transport(kombu_redis.Transport):
     """The transport behind ``relier+redis://`` and its like."""
 
-    Channel = Channel
-    implements = kombu_redis.Transport.implements.extend(batch_publish=False)
-    supports_batch_publish = False
+    can_parse_url = True
     connection_errors = (*kombu_redis.Transport.connection_errors, RedisConnectionError)
     # Publishing retries in the store, within the socket timeout; kombu must not add to that.
     recoverable_connection_errors = kombu_redis.Transport.connection_errors
@@ -430,12 +481,44 @@ class Transport(kombu_redis.Transport):
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)
-        self.cycle = Poller()
+        _unfold(client)
+        self.membership: Membership | None = client.transport_options.get(OPTION)
+        if self.membership is None:
+            self.broker = plain_broker(client)
+            self.Channel = PlainChannel
+        else:
+            self.broker = self.membership.broker
+            self.Channel = Channel
+            self.cycle = Poller()
 
-        options = client.transport_options
-        if OPTION not in options:
-            options[OPTION] = Membership(plain_broker(client))
-        self.membership: Membership = options[OPTION]
+    def as_uri(self, _uri: str, include_password: bool = False, mask: str = "**") -> str:
+        """Return the connection's URL, without its password unless that is asked for."""
+        url = _url(self.client)
+        return f"{SCHEME}+{url if include_password else maybe_sanitize_url(url, mask)}"
+
+
+def _unfold(connection: Any) -> None:
+    """Read the URL that kombu keeps unread behind the ``+``, as it reads any other.
+
+    A URL in place of the host name would show its password to whoever asks for
+    ``celery inspect stats``. One with redis-py's own options stays as it is: kombu has no place
+    for them.
+    """
+    url = connection.hostname or ""
+    scheme = urlsplit(url).scheme
+    if scheme == "redis+socket":
+        connection.hostname = url.removeprefix("redis+")
+    if scheme not in ("redis", "rediss"):
+        return
+    read = parse_url(Address.parse(url).url)
+    if read.keys() - _READ_BY_KOMBU:
+        return
+    for name in ("hostname", "port", "userid", "password", "virtual_host", "ssl"):
+        found = read.get(name)
+        if found or name == "hostname":
+            setattr(connection, name, found)
+    connection.transport_cls = f"{SCHEME}+{scheme}"
+    connection.uri_prefix = None
 
 
 def plain_broker(connection: Any) -> Broker:
@@ -450,10 +533,18 @@ def _url(connection: Any) -> str:
     host: str = connection.hostname or ""
     if "://" in host:
         return host
+    secure = connection.ssl or str(connection.transport_cls).endswith("rediss")
     password = connection.password() if callable(connection.password) else connection.password
     port = connection.port or kombu_redis.DEFAULT_PORT
     database = str(connection.virtual_host or "").strip("/")
-    url: str = as_url("redis", host or "127.0.0.1", port, connection.userid, password, database)
+    url: str = as_url(
+        "rediss" if secure else "redis",
+        host or "127.0.0.1",
+        port,
+        connection.userid,
+        password,
+        database,
+    )
     return url
 
 

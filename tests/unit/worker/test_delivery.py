@@ -72,5 +72,42 @@ def test_a_naive_eta_is_utc() -> None:
     assert 55_000 < delivery.until_ms(naive) <= 60_000
 
 
-def test_an_eta_that_is_none_is_celerys_to_refuse() -> None:
-    assert delivery.until_ms("tomorrow") == 0
+def test_an_eta_that_is_no_time_makes_a_message_unreadable() -> None:
+    payload = message(headers={"id": "1", "task": "t", "eta": "tomorrow"})
+    with pytest.raises(delivery.UnreadableError, match="no time"):
+        delivery.early_by_ms(payload)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"id": True},
+        {"id": "\ud800"},
+        {"task": [1]},
+        {"task": ""},
+        {"retries": -1},
+        {"retries": "abc"},
+        {"retries": 1e400},
+        {"replaced_task_nesting": 2**40},
+        {"timelimit": ["a", "b"]},
+        {"timelimit": [1, 2, 3]},
+        {"timelimit": [-1, None]},
+        {"stamps": 5},
+        {"headers": 5},
+    ],
+)
+def test_headers_that_would_hurt_a_worker_are_refused(wrong: dict[str, Any]) -> None:
+    payload = message(headers={"id": "1", "task": "t", **wrong})
+    with pytest.raises(delivery.UnreadableError, match="headers"):
+        delivery.adopt(claimed(b""), payload)
+
+
+def test_a_token_from_elsewhere_cannot_break_a_scripts_own_marks() -> None:
+    payload = message(headers={"id": "1", "task": "t", "rl_token": "a|b|c"})
+    assert "|" not in delivery.adopt(claimed(b""), payload).who.token
+
+
+def test_the_claim_travels_with_its_message() -> None:
+    payload = message()
+    held = delivery.adopt(claimed(b""), payload)
+    assert payload["properties"]["relier"] is held

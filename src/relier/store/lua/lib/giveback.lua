@@ -22,7 +22,13 @@ local function give_back(q, n, rules)
     to_replay(q, int(tonumber(replays) + 1), generation, root, outcome, parcel)
     verdict = 'replay'
   elseif not started then
-    to_head(q.list, q.bell, parcel)
+    if rules.unstarted_delay_ms then
+      -- A message that kills whoever unpacks it must not do so at full speed.
+      redis.call('ZADD', q.scheduled, int(now_us() / 1000 + rules.unstarted_delay_ms), parcel)
+      ring(q.bell)
+    else
+      to_head(q.list, q.bell, parcel)
+    end
   else
     local record = string.format(rules.record, id)
     local blame = redis.call('HINCRBY', record, rules.blame, 1)
@@ -43,9 +49,10 @@ local function give_back(q, n, rules)
         to_head(target, target == q.list and q.bell or rules.bell, parcel)
         verdict = 'requeued'
       else
-        -- 1, 2, 4, 8 s, each up to half as much again: suspects that died together drift apart.
+        -- 1, 2, 4, 8 s, each up to half as much again: suspects that died together drift apart. Those of one
+        -- batch have consecutive numbers, so these are scattered first.
         local base_ms = 1000 * 2 ^ math.min(returns - 2, 3)
-        local due_ms = now_us() / 1000 + base_ms * (1 + (tonumber(n) % 512) / 1024)
+        local due_ms = now_us() / 1000 + base_ms * (1 + (tonumber(n) % 65536 * 7919 % 512) / 1024)
         redis.call('ZADD', q.scheduled, int(due_ms), parcel)
         ring(q.bell)
         verdict = 'scheduled'
