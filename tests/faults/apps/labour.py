@@ -59,8 +59,9 @@ def poison(word: str) -> str:
 
 
 def slayer(word: str) -> str:
-    """Kill the worker it runs in."""
+    """Kill the worker it runs in, once its neighbours have begun."""
     Journal.from_env().write("ran", word)
+    time.sleep(0.2)
     os.kill(MAIN_PID, signal.SIGKILL)
     time.sleep(GATE_DEADLINE_S)
     return word
@@ -88,9 +89,8 @@ def build(broker: str, **settings: object) -> Celery:
     Relier(app, **settings)
     for function in (note, hold, work, weigh, sink, mourn):
         rl_task(app=app, name=function.__name__, shared=False)(function)
-    for function in (poison, slayer):
-        options = {"max_resurrections": 2, "shared": False}
-        rl_task(app=app, name=function.__name__, **options)(function)
+    for function, returns in ((poison, 2), (slayer, 0)):
+        rl_task(app=app, name=function.__name__, max_resurrections=returns, shared=False)(function)
     return app
 
 
