@@ -16,6 +16,7 @@ from celery import Celery
 import relier
 from relier.bench import workload
 from relier.bench.journal import Journal
+from relier.bench.waiting import wait_for
 from relier.bench.workers import Worker
 from relier.store.address import Address
 from relier.store.broker import Broker
@@ -24,6 +25,14 @@ from relier.store.embedded import EmbeddedServer
 from relier.store.keys import Keys
 
 _SOURCES = str(Path(relier.__file__).parents[1])
+
+_REST_DEADLINE_S = 30.0
+_AT_WORK = (
+    "aof_rewrite_in_progress",
+    "aof_rewrite_scheduled",
+    "aof_pending_bio_fsync",
+    "lazyfree_pending_objects",
+)
 
 
 @dataclass(frozen=True)
@@ -96,11 +105,17 @@ class Lab:
         self._stack.close()
 
     def fresh(self) -> None:
-        """Kill every worker, empty the server, and begin a new journal."""
+        """Kill every worker, empty the server, wait until it rests, and begin a new journal."""
         self._kill_workers()
-        self.store.redis.flushall()
+        self.store.redis.execute_command("FLUSHALL", "SYNC")
+        wait_for(self._server_rests, _REST_DEADLINE_S, "the server has rewritten its log")
         self._names += 1
         self.journal = Journal(self.folder / f"journal-{self._names}.tsv")
+
+    def _server_rests(self) -> bool:
+        """Return whether nothing of what was before still keeps the server busy."""
+        info = self.store.redis.info("everything")
+        return not any(info.get(field) for field in _AT_WORK)
 
     def app(self, flavour: str) -> Celery:
         """Return this process's app of a flavour, to dispatch with."""
