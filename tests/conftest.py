@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ def session_server() -> Iterator[EmbeddedServer]:
     """One server for all tests that leave it alive; use `server`, which empties it first."""
     with new_server() as running:
         yield running
+        _let_go_of_results()
 
 
 @pytest.fixture
@@ -33,6 +35,7 @@ def fresh_server() -> Iterator[EmbeddedServer]:
     """A server of the test's own, to be killed, restarted, stopped or reconfigured."""
     with new_server() as running:
         yield running
+        _let_go_of_results()
 
 
 @pytest.fixture
@@ -51,3 +54,8 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 def tmp_journal(tmp_path: Path) -> Journal:
     """Where this test's tasks write down what they did; give `tmp_journal.env` to workers."""
     return Journal(tmp_path / "journal.tsv")
+
+
+def _let_go_of_results() -> None:
+    """Collect Celery's results while their server lives: to end, they cancel a subscription."""
+    gc.collect()

@@ -35,7 +35,7 @@ IMPORTED_ONCE = (
 
 def make_app(broker: str, backend: str) -> Celery:
     """Make the app; in a worker only after the fork."""
-    app = Celery("steps", broker=broker, backend=backend)
+    app = Celery("steps", broker=broker, backend=backend, set_as_current=False)
     app.conf.task_default_queue = "calm"
     app.conf.worker_enable_remote_control = True
     Relier(app, env="development")

@@ -37,7 +37,7 @@ def note(*words: object) -> None:
 
 def make_app(broker: str, backend: str | None, *, protect_all: bool = False) -> Celery:
     """Make the app with all its tasks."""
-    app = Celery("kitchen", broker=broker, backend=backend)
+    app = Celery("kitchen", broker=broker, backend=backend, set_as_current=False)
     app.conf.task_create_missing_queues = True
     Relier(app, protect_all=protect_all, env="development")
     _simple(app)

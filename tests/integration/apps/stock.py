@@ -11,7 +11,7 @@ from support.journal import Journal
 
 def make_app(url: str) -> Celery:
     """Make the app."""
-    app = Celery("stock", broker=url, backend=url)
+    app = Celery("stock", broker=url, backend=url, set_as_current=False)
 
     @app.task(shared=False, name="add")
     def add(x: int, y: int) -> int:
