@@ -31,9 +31,10 @@ check: lint types test-fast ## everything quick: run it before every commit
 test: check ## everything, on Valkey and then on Redis
 	@echo "test: real servers and workers, on the embedded Valkey"
 	@RELIER_TEST_SERVER=valkey $(BIN)/pytest $(REAL)
+	@# slow: series that say nothing new on another server (the demo, the bench, crashes of each pool)
 	@if command -v redis-server >/dev/null; then \
 		echo "test: the same on $$(redis-server --version | cut -d' ' -f1-3)"; \
-		RELIER_TEST_SERVER=redis $(BIN)/pytest $(REAL); \
+		RELIER_TEST_SERVER=redis $(BIN)/pytest -m 'not slow' $(REAL); \
 	else \
 		echo "test: SKIPPED the leg on Redis: no redis-server on PATH (apt-get install redis-server)"; \
 	fi

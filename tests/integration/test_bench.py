@@ -12,6 +12,8 @@ from relier.bench import main
 from relier.bench.figures import Figure, Spread, ratios
 from relier.bench.lab import Effort, Lab
 
+pytestmark = pytest.mark.slow
+
 TINY = Effort(
     repeats=1,
     kills=1,

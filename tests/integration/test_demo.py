@@ -18,6 +18,8 @@ from relier.demo.surroundings import Surroundings
 from relier.ops.events import Event
 from support.wait import wait_for
 
+pytestmark = pytest.mark.slow
+
 DEMO = [sys.executable, "-m", "relier.cli", "demo"]
 
 

@@ -17,7 +17,7 @@ from relier.tasks.message import MessageTemplate
 from relier.tasks.receipt import Receipt, Receipts
 from relier.worker import publish
 
-CHUNK = 250
+CHUNK = 125
 """Messages per bulk script: Redis is blocked for less than 5 ms."""
 
 
