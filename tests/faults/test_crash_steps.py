@@ -183,7 +183,7 @@ class Stage:
         self.task_id = ""
         self.proxy = proxy
         self.client = redis.Redis.from_url(server.url)
-        self.app = make_app(server.url, server.url)
+        self.app: Any = make_app(server.url, server.url)
         self._folder = folder
         self._server = server
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "RELIER_HEARTBEAT_TTL": "1"}
@@ -209,6 +209,10 @@ class Stage:
         self._mother.stdin.close()
         self._mother.wait(READY_DEADLINE_S)
         self.client.close()
+        # Results of groups listen until they are collected, with their app: let it be now, while
+        # the proxy and the server are there.
+        self.app = None
+        gc.collect()
 
     def fork(self, broker: str, queue: str, pool: str, name: str) -> Victim:
         """Fork a worker."""
@@ -244,6 +248,10 @@ class Stage:
         """Print how many crash points were tried, past pytest's capture."""
         with self._capture.global_and_fixture_disabled():
             print(f"\ncrash at every step: {series}: {tried} points of {of}", end="")
+
+    def publish(self, life: Life, app: Any = None) -> None:
+        """Publish a life, by the stage's own app or another."""
+        self.task_id = life.publish(app or self.app)
 
     def begin(self) -> None:
         """Start a point with nothing in Redis and nothing in the journal."""
@@ -298,8 +306,6 @@ def stage(
         try:
             yield running
         finally:
-            # Results of chords are cycles: collected later, they would speak to a closed proxy.
-            gc.collect()
             running.close()
 
 
@@ -342,7 +348,7 @@ def count_commands(stage: Stage, life: Life, matches: Matches, app: Any = None) 
     """Let the life pass uncut; return how many commands it took."""
     stage.begin()
     stage.proxy.forget()
-    stage.task_id = life.publish(app or stage.app)
+    stage.publish(life, app)
     assert_laws(stage, life, "uncut")
     return stage.proxy.count(matches)
 
@@ -363,7 +369,7 @@ def shoot(
     stage.begin()
     rule = stage.proxy.cut_before if when == "before" else stage.proxy.cut_after
     cut = rule(n, matches, kill)
-    stage.task_id = life.publish(app or stage.app)
+    stage.publish(life, app)
     return cut
 
 
@@ -421,10 +427,6 @@ def test_the_whole_worker_dies_at_every_command(stage: Stage, pool: str) -> None
     stage.report(f"{life.name}, whole {pool} worker", tried, len(points))
 
 
-# A producer that listens for results keeps a connection of its own to the proxy, beyond its end.
-UNHEARD = {"ignore_result": True}
-
-
 def _push(app: Any) -> str:
     return str(app.tasks["effect"].push("1", "sent").id)
 
@@ -435,13 +437,12 @@ def _push_many(app: Any) -> str:
 
 
 def _delay(app: Any) -> str:
-    return str(app.tasks["effect"].apply_async(("1", "sent"), **UNHEARD).id)
+    return str(app.tasks["effect"].delay("1", "sent").id)
 
 
 def _chord(app: Any) -> str:
-    part, total = app.tasks["part"], app.tasks["total"]
-    header = [part.s(1).set(**UNHEARD), part.s(2).set(**UNHEARD)]
-    return str(chord(header, total.s().set(**UNHEARD)).apply_async().parent[0].id)
+    part = app.tasks["part"]
+    return str(chord([part.s(1), part.s(2)], app.tasks["total"].s()).apply_async().parent[0].id)
 
 
 DISPATCHES = [
