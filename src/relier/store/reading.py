@@ -21,7 +21,7 @@ SUFFIXES = ("", *(f"\x06\x16{step}" for step in range(1, 10)))
 
 _LARGEST_PARCEL_BYTES = 1_000_000
 _PAGE = 200
-_REPLAY = re.compile(rb"\d+\|\d+\|[^|]*\|(\d+)\|")
+_REPLAY = re.compile(rb"\d+\|-?\d+\|[^|]*\|(\d+)\|")
 
 
 class Depth(NamedTuple):

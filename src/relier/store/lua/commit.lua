@@ -11,10 +11,11 @@ if not alive(KEYS[1]) then return 0 end
 local mine = redis.call('HMGET', KEYS[2], 's:' .. n, 'o:' .. n)
 if mine[2] then return 1 end
 if not mine[1] then return 0 end
--- The life and generation that committed: ack must not end another's.
+-- The life and generation that committed: ack must not end another's. A task that ran for longer than its record
+-- lasts has none; writing a state into nothing would leave a record without a TTL, which refuses every later publish.
 local r = redis.call('HMGET', KEYS[3], 'g', 'rt')
 redis.call('HSET', KEYS[2], 'o:' .. n, table.concat({'0', r[1] or '0', r[2] or '', ARGV[5]}, '|'))
-redis.call('HSET', KEYS[3], 's', 'c')
+if r[1] then redis.call('HSET', KEYS[3], 's', 'c', 'c', '') end
 redis.call('HINCRBY', KEYS[1], ARGV[4] == 'FAILURE' and 'failed' or 'done', 1)
 event(KEYS[4], 'committed', ARGV[3], worker, n, ARGV[4])
 return 1

@@ -15,7 +15,7 @@ if not mine[2] or mine[3] then return 0 end
 local r = redis.call('HMGET', KEYS[3], 'g', 'rt')
 redis.call('RPUSH', KEYS[5], replay_element('0', r[1] or '0', r[2] or '', outcome, mine[1]))
 redis.call('HDEL', KEYS[2], n, 's:' .. n)
-redis.call('HSET', KEYS[3], 's', 'c')
+if r[1] then redis.call('HSET', KEYS[3], 's', 'c', 'c', '') end
 redis.call('HINCRBY', KEYS[1], 'failed', 1)
 ring(KEYS[6])
 event(KEYS[4], 'condemned', ARGV[3], ARGV[1], n, ARGV[4])

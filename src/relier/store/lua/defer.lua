@@ -24,6 +24,7 @@ redis.call('HDEL', KEYS[2], n)
 if deferrals > tonumber(ARGV[5]) then
   to_dead(KEYS[5], KEYS[6], id, ARGV[1] .. '-' .. n, mine[1], int(now_ms), {unpack(ARGV, 8)})
   end_unstarted(KEYS[3], ARGV[7], 'd')
+  redis.call('HDEL', KEYS[3], 'u')
   event(KEYS[7], 'dead', id, ARGV[1], n, ARGV[9])
   return 2
 end

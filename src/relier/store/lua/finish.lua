@@ -7,6 +7,8 @@
 --@include event
 --@include life
 --@include worker
+-- A record names its claim (c) only while that claim runs it, and after it finished it: a process that lost the task
+-- and comes back is not told that it committed, however the task ended since.
 local worker, n, id = ARGV[1], ARGV[2], ARGV[3]
 if not alive(KEYS[1]) or redis.call('HEXISTS', KEYS[2], 's:' .. n) == 0
   or redis.call('HEXISTS', KEYS[2], 'o:' .. n) == 1 then

@@ -3,14 +3,17 @@
 -- KEYS  1 dead (zset)  2 dead letter (hash)  3 record (hash)  4 list (base name)  5 bell (zset)  6 events (stream)
 -- ARGV  1 id of the letter  2 token (new; also the root of what follows)  3 generation  4 list suffix  5 raw message
 --       6 record ttl ms  7 queue  8 task name  9 task id
--- returns 1 released, 0 there is no such letter any more, -1 the task lives again: it was dispatched anew
+-- returns 1 released (also when asked again), 0 there is no such letter any more,
+--         -1 the task lives again: it was dispatched anew
 --@include clock
 --@include event
 --@include life
 --@include parcel
 expect(KEYS[4] .. ARGV[4], 'list')
+local r = redis.call('HMGET', KEYS[3], 's', 'l', 't:' .. ARGV[2])
+-- Asked again: by now the new life may have died in turn, and left a letter of the same name.
+if r[3] then return 1 end
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
-local r = redis.call('HMGET', KEYS[3], 's', 'l')
 if r[1] and r[1] ~= 'e' and r[1] ~= 'd' then return -1 end
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('DEL', KEYS[2])

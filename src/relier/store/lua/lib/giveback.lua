@@ -39,11 +39,11 @@ local function give_back(q, n, rules)
     redis.call('PEXPIRE', record, rules.ttl_ms)
     if blame > limit then
       local outcome = rules['exhausted_' .. rules.blame]
-      redis.call('HSET', record, 's', 'c')
+      redis.call('HSET', record, 's', 'c', 'c', '')
       to_replay(q, '0', fields[4] or '0', fields[5] or '', outcome, parcel)
       verdict = 'exhausted'
     else
-      redis.call('HSET', record, 's', 'q')
+      redis.call('HSET', record, 's', 'q', 'c', '')
       if returns == 1 then
         local target = rules.list ~= '' and rules.list or q.list
         to_head(target, target == q.list and q.bell or rules.bell, parcel)

@@ -9,7 +9,7 @@ end
 -- What a token says: its life and generation, or nil when it is unknown.
 local function recall(value)
   if not value then return nil end
-  local life, generation = string.match(value, '^(%d+):(%d+)$')
+  local life, generation = string.match(value, '^(%d+):(%-?%d+)$')
   return life, tonumber(generation)
 end
 
