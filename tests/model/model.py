@@ -266,10 +266,15 @@ def reap(redis: Redis, rules: Rules, worker: int, judged_beat: int, batch: int =
 
 
 def reap_claim(redis: Redis, rules: Rules, worker: int, number: int) -> Reply:
-    """Take back one claim whose process died; the verdicts of ``_give_back``, or "gone"."""
+    """Take back one claim whose process died; the verdicts of ``_give_back``, or "gone".
+
+    An unstarted one waits a moment: its message may kill whoever unpacks it.
+    """
     mine = _mine(redis, worker, number)
     if mine is None:
         return Reply(redis, "gone")
+    if not (mine.started or mine.outcome):
+        return Reply(redis.without_claim(mine).schedule(mine.message), "unstarted")
     redis, verdict, facts = _give_back(redis, rules, mine, "own")
     return Reply(redis, verdict, tuple(facts))
 
@@ -295,25 +300,46 @@ def bury(redis: Redis, rules: Rules, worker: int, number: int) -> Reply:
     return Reply(redis, True, (Fact("dead", mine.message, "", root),))
 
 
+def defer(redis: Redis, rules: Rules, worker: int, number: int, last: bool) -> Reply:
+    """Put off a message that this worker cannot run but a newer one may.
+
+    Args:
+        last: it was put off often enough, and is buried.
+    """
+    if last:
+        reply = bury(redis, rules, worker, number)
+        return reply._replace(verdict="buried" if reply.verdict else "stale")
+    mine = _mine(redis, worker, number)
+    if mine is None or mine.started or mine.outcome:
+        return Reply(redis, "stale")
+    return Reply(redis.without_claim(mine).schedule(mine.message), "deferred")
+
+
 def revive(redis: Redis, rules: Rules, letter: str, message: Message) -> Reply:
-    """Give a dead letter a new life, under a token never used before."""
+    """Give a dead letter a new life, under a token of its own.
+
+    Returns:
+        1 released (also when asked again), 0 no such letter, -1 the task lives.
+    """
     found = [each for each in redis.dead if each[0] == letter]
     record = redis.record(message.task)
+    if record and record.knows(message.token):
+        return Reply(redis, 1)
     if not found:
-        return Reply(redis, False)
+        return Reply(redis, 0)
     if rules.revive_spares_the_living and record and record.state not in (ENDED, DEAD):
-        return Reply(redis, False)
+        return Reply(redis, -1)
     record = new_life(record, message, rules)
     redis = redis._replace(dead=tuple(each for each in redis.dead if each[0] != letter))
     facts = (Fact("revived", found[0][1]), Fact("accepted", message, "new", record.root))
-    return Reply(redis.with_record(record).push(message), True, facts)
+    return Reply(redis.with_record(record).push(message), 1, facts)
 
 
 SCRIPTS = {
     script.__name__: script
     for script in (
         hello, beat, goodbye, enqueue, claim, start, finish, commit, ack, abandon, release,
-        discard, reconcile, reap, reap_claim, condemn, bury, revive,
+        discard, reconcile, reap, reap_claim, condemn, bury, defer, revive,
     )
 }  # fmt: skip
 
@@ -345,6 +371,8 @@ def _follow(redis: Redis, rules: Rules, record: Record, outcome: Outcome, curren
 
 def _to_dead(redis: Redis, rules: Rules, message: Message, root: str) -> Redis:
     letter = f"{message.task}/{root}" if rules.letters_per_life else message.task
+    while rules.letters_per_life and any(name == letter for name, _ in redis.dead):
+        letter += "'"  # a copy that cannot be read either: nothing that came is thrown away
     others = [each for each in redis.dead if each[0] != letter]
     return redis._replace(dead=tuple(sorted([*others, (letter, message)])))
 

@@ -201,8 +201,8 @@ class Redis(NamedTuple):
         return self._replace(replay=(Replay(message, outcome, replays), *self.replay))
 
     def schedule(self, message: Message) -> Redis:
-        """Return the server with a message that waits for its time."""
-        return self._replace(scheduled=tuple(sorted([*self.scheduled, message])))
+        """Return the server with a message that waits for its time; equal bytes wait once."""
+        return self._replace(scheduled=tuple(sorted({*self.scheduled, message})))
 
 
 class Fact(NamedTuple):
