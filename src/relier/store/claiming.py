@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from relier.protocol.identity import Claim
@@ -85,7 +85,13 @@ def goodbye(keys: Keys, worker: str, queues: Sequence[str]) -> Operation[bool]:
 
 
 def claim(
-    keys: Keys, worker: str, epoch: int, queues: Sequence[str], room: int, suffixes: Sequence[str]
+    keys: Keys,
+    worker: str,
+    epoch: int,
+    queues: Sequence[str],
+    room: int,
+    suffixes: Sequence[str],
+    shunned: Collection[str] = (),
 ) -> Operation[Harvest]:
     """Take up to ``room`` messages.
 
@@ -94,6 +100,7 @@ def claim(
         queues: in the order to favour.
         room: how many, at most ``MOST_PER_CLAIM``.
         suffixes: kombu's priority lists, highest priority first.
+        shunned: queues whose committed tasks are left to other workers.
     """
     names = [keys.worker(worker), keys.queues]
     for queue in queues:
@@ -110,7 +117,9 @@ def claim(
     def parse(reply: list[Any]) -> Harvest:
         return _harvest(worker, queues, reply)
 
-    return Operation(_CLAIM, names, [epoch, room, _MOST_PROMOTED, *suffixes], parse)
+    left = "".join(f"{index}," for index, queue in enumerate(queues) if queue in shunned)
+    arguments: list[Argument] = [epoch, room, _MOST_PROMOTED, f",{left}", *suffixes]
+    return Operation(_CLAIM, names, arguments, parse)
 
 
 def release(keys: Keys, worker: str, queue: str, numbers: Sequence[str]) -> Operation[int]:

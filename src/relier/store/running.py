@@ -141,8 +141,14 @@ def ack_next(
     return Operation(_ACK, _ack_keys(keys, claim, task_id, queue), arguments, bool)
 
 
-def abandon(keys: Keys, claim: Claim, task_id: str, reason: str) -> Operation[bool]:
-    """Hand a committed task's consequences to whoever claims them next."""
+def abandon(
+    keys: Keys, claim: Claim, task_id: str, reason: str, *, tried: bool = True
+) -> Operation[bool]:
+    """Hand a committed task's consequences to whoever claims them next.
+
+    Args:
+        tried: whether this counts as an attempt to send them; only so many are made.
+    """
     names = [
         keys.worker(claim.worker),
         keys.claims(claim.queue, claim.worker),
@@ -150,7 +156,8 @@ def abandon(keys: Keys, claim: Claim, task_id: str, reason: str) -> Operation[bo
         keys.bell(claim.queue),
         keys.events(claim.queue),
     ]
-    return Operation(_ABANDON, names, [claim.worker, claim.number, task_id, reason], bool)
+    arguments: list[Argument] = [claim.worker, claim.number, task_id, reason, int(tried)]
+    return Operation(_ABANDON, names, arguments, bool)
 
 
 def condemn(keys: Keys, claim: Claim, task_id: str, reason: str, outcome: bytes) -> Operation[bool]:

@@ -47,7 +47,8 @@ class Consumer(CeleryConsumer):
         if held is None:
             return
         if held.outcome is not None:
-            self._membership.abandon(held.claim, f"this worker does not know {name!r}")
+            reason = f"this worker does not know {name!r}"
+            self._membership.abandon(held.claim, reason, tried=False)
             message.ack_log_error(logger, self.connection_errors)
             return
         broker = self._membership.broker

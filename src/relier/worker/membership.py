@@ -27,6 +27,8 @@ from relier.worker.beat import Beat
 
 logger = logging.getLogger(__name__)
 
+_SHUN_S = 5.0
+
 
 class Held(NamedTuple):
     """One message in this process's hands.
@@ -65,6 +67,7 @@ class Membership:
         self.reply_lost = False
         self._ended: dict[str, list[Ended]] = {}  # until the server was told
         self._owed: list[Operation[Any]] = []
+        self._shunned: dict[str, float] = {}
         self._lock = threading.RLock()
         self._beat: Beat | None = None
         self._pid = 0
@@ -208,10 +211,21 @@ class Membership:
                 self._owed.append(operation)
             return False
 
-    def abandon(self, claim: Claim, reason: str) -> None:
-        """Hand what follows from a committed task to another worker; this one cannot send it."""
+    def abandon(self, claim: Claim, reason: str, *, tried: bool = True) -> None:
+        """Hand what follows from a committed task to another worker; this one cannot send it.
+
+        For a while it leaves that queue's committed tasks alone: it would be the next to claim
+        this one, thousands of times a second, before a busy worker that can send it.
+        """
         logger.error("cannot send what follows from a committed task: %s", reason)
-        self.owe(running.abandon(self.broker.keys, claim, "", printable(reason)))
+        self._shunned[claim.queue] = time.monotonic() + _SHUN_S
+        text = printable(reason)
+        self.owe(running.abandon(self.broker.keys, claim, "", text, tried=tried))
+
+    def shunned(self) -> set[str]:
+        """Return the queues whose committed tasks this worker leaves to others for now."""
+        now_s = time.monotonic()
+        return {queue for queue, until_s in self._shunned.items() if now_s < until_s}
 
     def pay(self) -> None:
         """Run what is owed; what the server refuses for good is said, and let go."""

@@ -280,7 +280,13 @@ class Channel(PlainChannel):
         membership = self.membership
         suffixes = [self._suffix(step) for step in self.priority_steps]
         return claiming.claim(
-            membership.broker.keys, membership.worker_id, membership.epoch, queues, room, suffixes
+            membership.broker.keys,
+            membership.worker_id,
+            membership.epoch,
+            queues,
+            room,
+            suffixes,
+            membership.shunned(),
         )
 
     def _send(self, operation: Operation[Any], on_reply: Callable[[Any], bool]) -> None:

@@ -3,7 +3,8 @@
 --        claims in this one step, so no crash and no lost reply can drop it.
 -- KEYS  1 worker entry (hash)  2 queues (set); then for each queue:
 --       list (base name), replay (list), scheduled (zset), claims (hash), paused (string), bell (zset)
--- ARGV  1 epoch  2 n (at most 250)  3 most messages to promote per queue; then the list suffixes, highest priority first
+-- ARGV  1 epoch  2 n (at most 250)  3 most messages to promote per queue  4 ',' and the index and ',' of each queue whose
+--       replays are left to others; then the list suffixes, highest priority first
 -- returns {status, ms until the next scheduled message or -1, then for each claim: queue index (from 0), claim number,
 --          list suffix, raw message, "<replays>|<generation>|<root>|<outcome>" of a committed one or ''}
 --         status 1 ok, 0 refused: no entry or being reaped, -1 refused: an older epoch
@@ -11,7 +12,7 @@
 --@include clock
 --@include parcel
 --@include replay
-local PER_QUEUE = 6
+local PER_QUEUE, FIRST_SUFFIX = 6, 5
 local entry = redis.call('HMGET', KEYS[1], 'epoch', 'dying', 'last')
 if not entry[1] or entry[2] then return {0, -1} end
 if entry[1] ~= ARGV[1] then return {-1, -1} end
@@ -27,7 +28,7 @@ local queues, trouble = {}
 -- alone, and said to be so when there is nothing else to give.
 local function sound(k)
   local kinds = {[KEYS[k + 2]] = 'list', [KEYS[k + 3]] = 'zset', [KEYS[k + 4]] = 'hash', [KEYS[k + 6]] = 'zset'}
-  for s = 4, #ARGV do kinds[KEYS[k + 1] .. ARGV[s]] = 'list' end
+  for s = FIRST_SUFFIX, #ARGV do kinds[KEYS[k + 1] .. ARGV[s]] = 'list' end
   local wrong
   for key, kind in pairs(kinds) do wrong = wrong or misfit(key, kind) end
   trouble = trouble or wrong
@@ -81,7 +82,8 @@ for _, q in ipairs(queues) do
     promote(q)
     next_due(q)
   end
-  while room > 0 do
+  local shunned = string.find(ARGV[4], ',' .. q.index .. ',', 1, true)
+  while room > 0 and not shunned do
     local element = redis.call('RPOP', q.replay)
     if not element then break end
     local saved, parcel = read_replay(element)
@@ -90,7 +92,7 @@ for _, q in ipairs(queues) do
   end
 end
 
-for s = 4, #ARGV do
+for s = FIRST_SUFFIX, #ARGV do
   local suffix, progress = ARGV[s], true
   while room > 0 and progress do
     progress = false
@@ -116,7 +118,7 @@ for _, q in ipairs(queues) do
   if room == 0 then
     -- More may be waiting: wake the next worker, since this one is full.
     local more = redis.call('EXISTS', q.replay)
-    for s = 4, q.paused and 3 or #ARGV do more = more + redis.call('EXISTS', q.list .. ARGV[s]) end
+    for s = FIRST_SUFFIX, q.paused and 0 or #ARGV do more = more + redis.call('EXISTS', q.list .. ARGV[s]) end
     if more > 0 then ring(q.bell) end
   end
 end
