@@ -89,6 +89,7 @@ class _Headers(msgspec.Struct):
     root_id: str | None = None
     parent_id: str | None = None
     group: str | None = None
+    shadow: str | None = None
 
 
 def early_by_ms(payload: dict[str, Any]) -> int:

@@ -92,6 +92,7 @@ def test_an_eta_that_is_no_time_makes_a_message_unreadable() -> None:
         {"timelimit": ["a", "b"]},
         {"timelimit": [1, 2, 3]},
         {"timelimit": [-1, None]},
+        {"shadow": [1]},
         {"stamps": 5},
         {"headers": 5},
     ],
