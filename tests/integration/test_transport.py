@@ -21,7 +21,8 @@ from kombu.asynchronous.hub import Hub
 from relier import Relier
 from relier.store.embedded import EmbeddedServer
 from relier.worker import transport
-from relier.worker.transport import Channel, PlainChannel
+from relier.worker.channel import Channel
+from relier.worker.plainchannel import PlainChannel
 from support.wait import wait_for
 
 EVENT_S = 5.0

@@ -11,8 +11,8 @@ from celery.worker.consumer import Consumer as CeleryConsumer
 from relier.errors import TaskNotRegisteredError
 from relier.store import claiming
 from relier.worker.bootsteps import Fleet
+from relier.worker.channel import bury
 from relier.worker.membership import Held, Membership
-from relier.worker.transport import bury
 
 logger = logging.getLogger(__name__)
 

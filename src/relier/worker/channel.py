@@ -1,0 +1,390 @@
+"""The channel that claims: kombu's, with a claim in place of BRPOP and a ledger in Redis."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from queue import Empty
+from time import monotonic
+from typing import Any, NamedTuple
+
+from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
+from redis import exceptions
+
+from relier.errors import RedisConnectionError
+from relier.protocol.identity import Claim
+from relier.store import claiming
+from relier.store.broker import Broker
+from relier.store.claiming import Claimed, Harvest, Unread
+from relier.store.client import judge
+from relier.store.operations import Operation
+from relier.worker import delivery
+from relier.worker.membership import Membership
+from relier.worker.plainchannel import PlainChannel
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_WAIT_S = 1.0
+_OVERDUE_S = 1.0
+_COMPLAIN_EVERY_S = 30.0
+_BATCH_WAIT_S = 0.1
+_DEFERRALS = 30
+
+
+class _Pending(NamedTuple):
+    """A reply that is under way: what was asked, and what to do with the answer."""
+
+    operation: Operation[Any] | None
+    on_reply: Callable[[Any], bool]
+
+
+def _nothing_delivered(told: Callable[[], None], _reply: object) -> bool:
+    told()
+    return False
+
+
+class QoS(virtual.QoS):
+    """Prefetch credit. What is unacknowledged lives in Redis, in the claims."""
+
+    channel: Channel
+    restore_at_shutdown = False
+
+    def ack(self, delivery_tag: str) -> None:
+        """End the claim unless a pool process has that duty, and free the credit."""
+        self.channel.membership.end(delivery_tag, "acknowledged")
+        super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Give the message back to the head of its queue, or end it."""
+        if requeue:
+            self.channel.membership.give_back([delivery_tag])
+        else:
+            self.channel.membership.end(delivery_tag, "rejected")
+        super().ack(delivery_tag)
+
+    def restore_unacked(self, _client: object = None) -> list[Any]:
+        """Give back what was delivered on this channel and neither started nor ended."""
+        self._flush()
+        tags = list(self._delivered)
+        self._delivered.clear()
+        self.channel.membership.give_back(tags)
+        return []
+
+    def restore_visible(self, *args: object, **kwargs: object) -> None:
+        """Do nothing: no message becomes visible by a timeout."""
+
+
+class Poller(kombu_redis.MultiChannelPoller):
+    """kombu's poller, with an eye on replies that are overdue."""
+
+    def on_poll_start(self) -> None:
+        """Send what each channel should have under way."""
+        self.maybe_check_brpop_health()
+        super().on_poll_start()
+
+    def maybe_check_brpop_health(self) -> None:
+        """Drop a connection whose reply is overdue: the link may be dead without a FIN."""
+        for channel in list(self._channels):
+            connection = channel._in_poll
+            if connection and monotonic() > channel.reply_due_at:
+                sock = getattr(connection, "_sock", None)
+                if sock is not None and not kombu_redis._socket_readable(sock):
+                    logger.warning("a reply from Redis is overdue; dropping the connection")
+                    connection.disconnect()
+
+
+class Channel(PlainChannel):
+    """A channel that claims: what an app's connections have."""
+
+    QoS = QoS
+    reply_due_at = float("inf")
+    _brpop_sent_at = float("-inf")
+
+    def __init__(self, connection: Any, *args: Any, **kwargs: Any) -> None:
+        self._no_ack: set[str] = set()
+        self._rotation = 0
+        self._listening = False
+        self._next_due_s = _LONGEST_WAIT_S
+        self._replies: list[_Pending] = []
+        self._reconciled_at = monotonic()
+        self._silent_until = 0.0
+        self.membership: Membership = connection.membership
+        super().__init__(connection, *args, **kwargs)
+
+    # -- consuming
+
+    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
+        """Consume by claims, unless nobody on this channel is going to acknowledge."""
+        if no_ack:
+            self._no_ack.add(queue)
+        else:
+            self._no_ack.discard(queue)
+        reply = super().basic_consume(queue, no_ack, *args, **kwargs)
+        claimable = self._claimable()
+        if claimable:
+            self.membership.join()
+            self.membership.queues.update(claimable)
+        return reply
+
+    def _claimable(self) -> list[str]:
+        """Return the queues to claim from: all or, if nobody acknowledges, none.
+
+        The one connection cannot wait for a claim and for a BRPOP at once.
+        """
+        queues: list[str] = self.active_queues
+        return [] if self._no_ack.issuperset(queues) else queues
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        queues = self._claimable()
+        if not queues:
+            super()._brpop_start(timeout)
+            self.reply_due_at = monotonic() + _LONGEST_WAIT_S + _OVERDUE_S * 5
+            return
+        room = self._room()
+        if room <= 0:
+            return
+        membership = self.membership
+        if membership.reply_lost:
+            membership.new_epoch()
+        self._in_poll = self.client.connection
+        self._brpop_sent_at = monotonic()
+        if self._listening:
+            self._send_wait(queues)
+            return
+        for operation, told in membership.untold():
+            self._send(operation, partial(_nothing_delivered, told))
+        on_harvest = partial(self._on_harvest, membership.worker_id)
+        self._send(self._claim(queues, room), on_harvest)
+
+    def _room(self) -> int:
+        """Return how many messages to claim now; 0 to wait until a batch is worth the trip."""
+        if self.connection.cycle._in_protected_read:
+            return 1  # drain_events: each call is one event
+        prefetch = self.qos.prefetch_count
+        if not prefetch:
+            return claiming.MOST_PER_CLAIM
+        held = len(self.qos._delivered) - len(self.qos._dirty)
+        busy_enough = max(2 * self.membership.concurrency, prefetch // 2)
+        if held > busy_enough and monotonic() - self._brpop_sent_at < _BATCH_WAIT_S:
+            return 0
+        return int(prefetch - held)
+
+    def _claim(self, queues: list[str], room: int) -> Operation[Harvest]:
+        self._rotation = (self._rotation + 1) % len(queues)
+        if self.queue_order_strategy == "round_robin":
+            queues = queues[self._rotation :] + queues[: self._rotation]
+        elif self.queue_order_strategy == "sorted":
+            queues = sorted(queues)
+        membership = self.membership
+        suffixes = [self._suffix(step) for step in self.priority_steps]
+        return claiming.claim(
+            membership.broker.keys,
+            membership.worker_id,
+            membership.epoch,
+            queues,
+            room,
+            suffixes,
+            membership.shunned(),
+        )
+
+    def _send(self, operation: Operation[Any], on_reply: Callable[[Any], bool]) -> None:
+        self._replies.append(_Pending(operation, on_reply))
+        self.reply_due_at = monotonic() + _OVERDUE_S
+        self.client.connection.send_command(*operation.command())
+
+    def _send_wait(self, queues: list[str]) -> None:
+        """Block on the bells until something may be there, at most a second."""
+        bells = [self.membership.broker.keys.bell(queue) for queue in queues]
+        wait_s = min(_LONGEST_WAIT_S, self._next_due_s)
+        self._replies.append(_Pending(None, self._on_bell))
+        self.reply_due_at = monotonic() + wait_s + _OVERDUE_S
+        self.client.connection.send_command("BZPOPMIN", *bells, f"{max(wait_s, 0.001):.3f}")
+
+    def _on_bell(self, _reply: Any) -> bool:
+        self._listening = False
+        return False
+
+    def _on_harvest(self, worker: str, harvest: Harvest) -> bool:
+        if harvest.refused == "gone":
+            self.membership.rejoin(worker)
+            return False
+        self._listening = not harvest.claimed
+        self._next_due_s = (
+            _LONGEST_WAIT_S if harvest.next_due_ms is None else harvest.next_due_ms / 1000
+        )
+        for claimed in harvest.claimed:
+            self._deliver_claimed(claimed)
+        self._reconcile_at_times()
+        return bool(harvest.claimed)
+
+    def _brpop_read(self, **options: Any) -> bool:
+        if not self._replies:
+            return bool(super()._brpop_read(**options))
+        delivered = False
+        try:
+            while self._replies:
+                delivered = self._read_reply(self._replies.pop(0)) or delivered
+        except BaseException:
+            # Whatever else this connection would say belongs to an epoch that ends here.
+            self.membership.reply_lost = True
+            self._replies.clear()
+            self.client.connection.disconnect()
+            raise
+        finally:
+            self._in_poll = None
+            self.reply_due_at = float("inf")
+            self._flush_brpop_reauth()
+        if not delivered:
+            raise Empty
+        return True
+
+    def _read_reply(self, pending: _Pending) -> bool:
+        try:
+            reply = self.client.connection.read_response()
+        except exceptions.NoScriptError:
+            # A SCRIPT FLUSH, or a restart of the server: nothing was done yet.
+            if pending.operation is None:
+                raise
+            return pending.on_reply(self.membership.broker.store.run_once(pending.operation))
+        except exceptions.ResponseError as error:
+            if pending.operation is None or not str(error).startswith("WRONGTYPE"):
+                judge(error, self.broker.address, out_of_time=True)
+                raise
+            self._complain(str(error))
+            self._listening = True
+            return False
+        return pending.on_reply(pending.operation.parse(reply) if pending.operation else reply)
+
+    def _complain(self, wrong: str) -> None:
+        if monotonic() > self._silent_until:
+            self._silent_until = monotonic() + _COMPLAIN_EVERY_S
+            logger.error("%s; nothing is taken from that queue until the key is removed", wrong)
+
+    def _on_connection_disconnect(self, connection: Any) -> None:
+        if self._in_poll is connection and self._replies:
+            self.membership.reply_lost = True
+            self._replies.clear()
+        super()._on_connection_disconnect(connection)
+
+    def _reconcile_at_times(self) -> None:
+        """Once a heartbeat TTL, between two claims, give back what nobody here holds."""
+        ttl_s = self.membership.broker.settings.heartbeat_ttl_s
+        if monotonic() - self._reconciled_at > ttl_s:
+            self._reconciled_at = monotonic()
+            self.membership.reconcile()
+
+    def _deliver_claimed(self, claimed: Claimed) -> None:
+        """Deliver one message; whatever is wrong with it stays its own affair."""
+        try:
+            payload = delivery.read(claimed)
+            held = delivery.adopt(claimed, payload)
+            early_ms = delivery.early_by_ms(payload)
+            if early_ms and held.outcome is None:
+                self._put_off(held, early_ms)
+                return
+            self.membership.hold(claimed.claim.tag, held)
+            self.connection._deliver(payload, claimed.claim.queue)
+            if claimed.claim.queue in self._no_ack:
+                self.membership.end(claimed.claim.tag, "not to be acknowledged")
+        except delivery.UnreadableError as error:
+            self._bury(claimed, str(error))
+        except self.connection_errors as error:
+            if not isinstance(error, KeyError):
+                raise
+            self._bury(claimed, f"cannot be delivered: {error!r}")
+        except Exception as error:  # noqa: BLE001 - one message's trouble must stay its own
+            self._bury(claimed, f"cannot be delivered: {error!r}")
+
+    def _put_off(self, held: Any, delay_ms: int) -> None:
+        broker = self.membership.broker
+        letter = {"reason": "eta", "error": "its eta never came"}
+        broker.store.run(
+            claiming.defer(
+                broker.keys,
+                held.claim,
+                held.who,
+                delay_ms=delay_ms,
+                most_deferrals=_DEFERRALS,
+                letter=letter,
+            )
+        )
+
+    def _bury(self, claimed: Claimed, error: str) -> None:
+        if claimed.outcome is not None:
+            # It had committed: its outcome must not be lost for what its message looks like.
+            self.membership.abandon(claimed.claim, error)
+            return
+        tag = claimed.claim.tag
+        self.membership.free(tag)
+        if tag in self.qos._delivered:
+            # It failed in its consumer's hands: the credit that it took must come back.
+            self.qos.ack(tag)
+        bury(self.membership.broker, claimed.claim, Unread("", ""), error)
+
+    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
+        """Claim one message, or return None."""
+        if no_ack:
+            return super().basic_get(queue, no_ack=no_ack, **kwargs)
+        membership = self.membership
+        membership.join()
+        membership.queues.add(queue)
+        membership.flush_ended()
+        if membership.reply_lost:
+            membership.new_epoch()
+        try:
+            harvest = membership.broker.store.run_once(self._claim([queue], 1))
+        except RedisConnectionError:
+            membership.reply_lost = True
+            raise
+        for claimed in harvest.claimed:
+            try:
+                payload = delivery.read(claimed)
+            except delivery.UnreadableError as error:
+                self._bury(claimed, str(error))
+                continue
+            membership.hold(claimed.claim.tag, delivery.adopt(claimed, payload))
+            message = self.Message(payload, channel=self)
+            self.qos.append(message, message.delivery_tag)
+            return message
+        return None
+
+    def _basic_cancel(self, consumer_tag: str) -> Any:
+        queue = self._tag_to_queue.get(consumer_tag)
+        reply = super()._basic_cancel(consumer_tag)
+        if queue not in self._active_queues:
+            self._no_ack.discard(queue)
+        return reply
+
+    def close(self) -> None:
+        """Close; what was claimed but not started goes back to its queue."""
+        if self._in_poll and self._replies:
+            # No need to read the reply: a new epoch gives back what it carries, or refuses it.
+            self._replies.clear()
+            self.client.connection.disconnect()
+            self._in_poll = None
+            self.membership.reply_lost = True
+        if not self.closed and self._qos is not None and self.membership.joined:
+            try:
+                self._qos.restore_unacked()
+                self.membership.flush_ended()
+                if self.membership.reply_lost:
+                    self.membership.new_epoch()
+            except RedisConnectionError as error:
+                logger.warning("could not give claims back (%s); they will be reaped", error)
+        super().close()
+
+
+def bury(broker: Broker, claim: Claim, who: Unread, error: str, name: str = "") -> None:
+    """Send a message that cannot be run to the dead letters, and say so."""
+    letter = {"reason": "unreadable", "error": error, "name": name}
+    letter_id = who.task_id or f"raw-{claim.worker}-{claim.number}"
+    if broker.store.run(claiming.bury(broker.keys, claim, who, letter_id, letter)):
+        logger.error(
+            "a message of queue %s cannot be run and is a dead letter now: %s; "
+            "see `rl dlq inspect %s`",
+            claim.queue,
+            error,
+            letter_id,
+        )

@@ -1,0 +1,92 @@
+"""kombu's Redis channel at an address of ours, that enqueues the tasks it publishes."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+from kombu.transport import redis as kombu_redis
+from kombu.utils.json import dumps
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from relier.store.address import Address
+from relier.store.broker import Broker
+from relier.worker import delivery, publish
+
+
+class PlainChannel(kombu_redis.Channel):
+    """kombu's own channel, at an address behind ``relier+``, that enqueues the tasks it publishes.
+
+    Connections that no app prepared have this one: what they consume is plain kombu traffic, so
+    delivery, acknowledgement and redelivery are kombu's, to the letter.
+    """
+
+    def __init__(self, connection: Any, *args: Any, **kwargs: Any) -> None:
+        self.broker: Broker = connection.broker
+        timeout_s = self.broker.settings.redis_socket_timeout_s
+        self.socket_timeout = self.socket_connect_timeout = timeout_s
+        if self.broker.address.tls:
+            self.connection_class = redis.SSLConnection
+        super().__init__(connection, *args, **kwargs)
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        """Return connection parameters, those of a URL included that kombu has not read."""
+        params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
+        hostname = self.connection.client.hostname or ""
+        if urlsplit(hostname).scheme in ("redis", "rediss"):
+            parsed = dict(redis.connection.parse_url(Address.parse(hostname).url))
+            parsed.pop("connection_class", None)
+            params.update({"host": "127.0.0.1", "port": self.connection.default_port, **parsed})
+        # Retrying is our own affair: a command that redis-py repeats may be done twice.
+        params["retry"] = Retry(NoBackoff(), 0)
+        params.pop("retry_on_timeout", None)
+        return params
+
+    @property
+    def supports_batch_publish(self) -> bool:
+        """Return whether plain messages may be published in batches; tasks go one by one."""
+        return not self.retry_on_timeout
+
+    def _suffix(self, step: int) -> str:
+        return f"{self.sep}{step}" if step else ""
+
+    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        if not publish.is_task(message):
+            super()._put(queue, message, **kwargs)
+            return
+        headers = message["headers"]
+        delay_ms = delivery.until_ms(headers["eta"]) if headers.get("eta") else 0
+        suffix = self._suffix(self.priority(self._get_message_priority(message, reverse=False)))
+        outgoing = publish.outgoing(message, suffix, max(delay_ms, 0), dumps(message))
+        publish.send(self.broker, queue, outgoing)
+        if queue in self._expires:
+            with self.conn_or_acquire() as client:
+                self._maybe_update_queues_expire(client, queue)
+
+    def _size(self, queue: str) -> int:
+        """Return how many messages of a queue wait, scheduled ones included."""
+        return int(super()._size(queue)) + self._scheduled(queue)
+
+    def _has_queue(self, queue: str, **kwargs: Any) -> bool:
+        return bool(super()._has_queue(queue, **kwargs)) or self._scheduled(queue) > 0
+
+    def _scheduled(self, queue: str) -> int:
+        with self.conn_or_acquire() as client:
+            return int(client.execute_command("ZCARD", self.broker.keys.scheduled(queue)))
+
+    def _purge(self, queue: str) -> int:
+        """Remove waiting and scheduled messages; return how many."""
+        return self._unschedule(queue) + int(super()._purge(queue))
+
+    def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
+        self._unschedule(queue)
+        super()._delete(queue, *args, **kwargs)
+
+    def _unschedule(self, queue: str) -> int:
+        scheduled = self.broker.keys.scheduled(queue)
+        with self.conn_or_acquire() as client, client.pipeline() as pipe:
+            pipe.execute_command("ZCARD", scheduled)
+            pipe.execute_command("UNLINK", scheduled)
+            return int(pipe.execute()[0])
