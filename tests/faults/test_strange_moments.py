@@ -22,7 +22,7 @@ from kombu import Consumer, Queue
 from faults.apps import labour, strange
 from faults.scene import FULL, Scene
 from relier import Relier
-from relier.errors import ConfigurationError
+from relier.errors import ConfigurationError, RedisConnectionError
 from relier.phoenix.service import Phoenix
 from relier.protocol import outcome
 from relier.protocol.identity import Claim, Identity
@@ -402,6 +402,46 @@ def test_an_owed_operation_that_is_refused_blocks_no_other(refusing: Scene) -> N
     scene.redis.delete(keys.claims("spoilt", worker), keys.scheduled("owed"))
     membership.leave()
     assert worker not in scene.members()
+
+
+@pytest.fixture
+def dead(refusing: Scene) -> Iterator[str]:
+    """A worker that never beats and holds one message; it may be silent for half a second."""
+    scene, broker, worker = refusing, refusing.app.relier.broker, "silent"
+    broker.store.run(claiming.hello(broker.keys, worker, {"epoch": 1, "hb": 500}))
+    scene.redis.lpush("orphans", "of the silent")
+    broker.store.run_once(claiming.claim(broker.keys, worker, 1, ["orphans"], 1, [""]))
+    yield worker
+    scene.redis.delete("orphans")
+    assert worker not in scene.members()
+
+
+def test_silence_while_nobody_could_speak_is_no_death(refusing: Scene, dead: str) -> None:
+    scene, phoenix = refusing, Phoenix(refusing.app.relier.broker)
+    scene.redis.config_set("min-replicas-to-write", 1)
+
+    def refused() -> bool:
+        try:
+            phoenix.look()
+        except RedisConnectionError:
+            return True
+        return False
+
+    wait_for(refused, DEADLINE_S, "a verdict that cannot be carried out")
+    scene.redis.config_set("min-replicas-to-write", 0)
+    phoenix.look()
+    assert dead in scene.members(), "it had no chance to beat yet"
+    wait_for(lambda: phoenix.look() or dead not in scene.members(), DEADLINE_S, "its death")
+
+
+def test_a_full_server_keeps_nobody_from_being_reaped(refusing: Scene, dead: str) -> None:
+    scene, phoenix = refusing, Phoenix(refusing.app.relier.broker)
+    scene.redis.config_set("maxmemory", "1mb")
+    try:
+        wait_for(lambda: phoenix.look() or dead not in scene.members(), DEADLINE_S, "its death")
+    finally:
+        scene.redis.config_set("maxmemory", 0)
+    assert scene.redis.lrange("orphans", 0, -1) == ["of the silent"]
 
 
 # -- in this process

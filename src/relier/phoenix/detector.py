@@ -91,6 +91,10 @@ class Detector:
                 verdicts.append(Verdict(worker, sighting, reason))
         return verdicts
 
+    def forget(self) -> None:
+        """Start the watch anew: the server took no writes, so nobody could say that it lives."""
+        self._watched.clear()
+
     def _judge(
         self,
         worker: str,

@@ -59,9 +59,14 @@ class Phoenix(threading.Thread):
         seen = fleet.survey(store)
         sightings = {worker: _sighting(entry) for worker, entry in seen.entries.items()}
         verdicts = self._detector.look(sightings, seen.connected, seen.run_id, time.monotonic())
-        if verdicts and fleet.take_tick(store, int(self._every_s * 1000)):
-            for verdict in verdicts:
-                self._bring_back(verdict)
+        try:
+            if verdicts and fleet.take_tick(store, int(self._every_s * 1000)):
+                for verdict in verdicts:
+                    self._bring_back(verdict)
+        except RedisConnectionError:
+            # Reading goes on where writing is refused, and then every worker looks silent.
+            self._detector.forget()
+            raise
 
     def _bring_back(self, verdict: Verdict) -> None:
         """Bring back what one worker held; its trouble is not the others'."""

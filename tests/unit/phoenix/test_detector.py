@@ -69,6 +69,28 @@ def test_a_gap_in_the_watch_concludes_nothing() -> None:
     assert look(detector, late + 1, sighting(), {"7"}) == []
 
 
+def test_a_detector_that_seldom_looks_finds_the_dead_all_the_same() -> None:
+    every_s = 3
+    detector = Detector(every_s)
+    verdicts = {now: look(detector, now, sighting(), {"7"}) for now in range(0, 16, every_s)}
+    assert [now for now, reasons in verdicts.items() if reasons] == [12, 15], "ttl_s is 10"
+
+
+def test_a_detector_that_seldom_looks_knows_a_gap_too() -> None:
+    every_s = 3
+    detector = Detector(every_s)
+    for now in (0, 3, 6):
+        assert look(detector, now, sighting(), {"7"}) == []
+    assert look(detector, 6 + 3 * every_s + 1, sighting(), {"7"}) == []
+
+
+def test_a_watch_that_is_forgotten_begins_anew() -> None:
+    detector = Detector()
+    watch(detector, 9.9, sighting(), {"7"})
+    detector.forget()
+    assert look(detector, 10.0, sighting(), {"7"}) == []
+
+
 def test_a_restarted_server_starts_the_watch_anew() -> None:
     detector = Detector()
     watch(detector, 9.5, sighting(), {"7"})
