@@ -48,6 +48,15 @@ async def test_bulk_dispatch(kitchen: Kitchen) -> None:
     assert [receipt.get(RESULT_S) for receipt in receipts] == [3, 7, 0, 2, 4]
 
 
+def test_apush_in_one_event_loop_after_another(kitchen: Kitchen) -> None:
+    add = kitchen.tasks["add"]
+
+    async def dispatch(x: int) -> int:
+        return int(await (await add.apush(x, 1)).aget(RESULT_S))
+
+    assert [asyncio.run(dispatch(n)) for n in range(3)] == [1, 2, 3]
+
+
 def test_a_task_knows_itself(kitchen: Kitchen) -> None:
     about = kitchen.tasks["about"]
     first, second = about.push(1, more="m"), about.delay(2)

@@ -165,6 +165,16 @@ def test_a_publish_that_found_its_task_running_never_runs_later(scene: Scene) ->
     assert scene.nothing_is_left()
 
 
+def test_a_message_that_was_dropped_beside_its_task_never_runs_later(scene: Scene) -> None:
+    scene.enqueue(A)
+    number = scene.begin()
+    scene.copy(AGAIN)  # a stock producer's, under an id of its own choice
+    assert scene.start(2, scene.take(2)) == ("drop",)
+    scene.send_and_ack(1, number, scene.body(1, number, "ok"))
+    scene.copy(AGAIN)
+    assert scene.start(2, scene.take(2)) == ("drop",)
+
+
 def test_a_copy_of_a_task_that_waits_for_its_retry_is_that_retry(scene: Scene) -> None:
     scene.enqueue(A)
     scene.run(kind="retry")

@@ -7,7 +7,9 @@ redis-py's with nothing around it: taken, used for one question and its answer, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -139,8 +141,11 @@ class AsyncLines:
         """Close the idle lines' sockets when their event loop has ended."""
         while self._idle:
             writer = getattr(self._idle.pop(), "_writer", None)
-            if writer is not None:
-                writer.transport.abort()
+            sock = writer.get_extra_info("socket") if writer is not None else None
+            if sock is not None:
+                # Closing the transport would need its loop; the socket goes with the transport.
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
 
     async def close(self) -> None:
         """Close the idle lines."""
