@@ -53,7 +53,7 @@ if final == 'next' then
   release_next()
 elseif final == 'dead' then
   expect(KEYS[8], 'zset')
-  to_dead(KEYS[8], KEYS[9], id, root, mine[1], int(now_ms), {unpack(ARGV, 6)})
+  to_dead(KEYS[8], KEYS[9], id, worker .. '-' .. n, mine[1], int(now_ms), {unpack(ARGV, 6)})
   if current then redis.call('HSET', KEYS[3], 's', 'd') end
   redis.call('PEXPIRE', KEYS[3], ARGV[5])
 elseif current then
