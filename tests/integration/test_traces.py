@@ -233,6 +233,19 @@ def test_an_ack_leaves_the_generation_alone_that_came_before_it(scene: Scene) ->
     assert scene.of().state == ENDED
 
 
+def test_an_ack_leaves_the_generation_alone_that_committed_after_it(scene: Scene) -> None:
+    scene.enqueue(A)
+    number = scene.begin()
+    outcome = scene.body(1, number, "replace")
+    scene.enqueue(Message("a", 1, derive(outcome.root, 0, "b")))
+    later = scene.begin(2)
+    end = scene.body(2, later, "ok")
+    scene.send_and_ack(1, number, outcome)
+    assert (scene.of().state, scene.of().generation) == (COMMITTED, 1)
+    scene.send_and_ack(2, later, end)
+    assert scene.of().state == ENDED
+
+
 def test_a_copy_that_expires_does_not_end_the_retry_that_waits(scene: Scene) -> None:
     scene.enqueue(A)
     scene.copy(A)
@@ -249,6 +262,31 @@ def test_the_letters_of_two_lives_lie_side_by_side(scene: Scene) -> None:
     scene.enqueue(AGAIN)
     scene.run(kind="fail")
     assert sorted(message for _, message in scene.now().dead) == [A, AGAIN]
+
+
+def test_no_letter_is_written_over_another_of_its_life(scene: Scene) -> None:
+    scene.enqueue(A)
+    scene.copy(A)
+    scene.copy(A)
+    for _ in range(3):
+        assert scene.bury(1, scene.take())
+    late = Message("a", 1, "t1")
+    scene.copy(late)
+    scene.run(kind="fail")
+    assert sorted(message for _, message in scene.now().dead) == [A, A, A, late]
+
+
+def test_the_letters_of_two_generations_of_one_life_lie_side_by_side(scene: Scene) -> None:
+    scene.enqueue(A)
+    scene.copy(A)
+    first, copy = scene.begin(), scene.take()
+    assert scene.bury(1, copy)
+    outcome = scene.body(1, first, "fail")
+    body = Message("a", 1, "t1")
+    scene.enqueue(body)
+    scene.send_and_ack(1, first, outcome)
+    scene.run(kind="fail")
+    assert sorted(message for _, message in scene.now().dead) == [A, A, body]
 
 
 def test_a_letter_is_not_revived_beside_the_new_life_of_its_task(scene: Scene) -> None:
@@ -399,6 +437,25 @@ def test_a_task_that_ran_alone_is_blamed_for_its_worker(scene: Scene) -> None:
     assert (scene.of("a").blame, scene.of("a").interruptions) == (1, 0)
     assert (scene.of("b").blame, scene.of("b").interruptions) == (0, 0)
     assert scene.now().queue == (A, B)
+
+
+def test_a_neighbour_that_has_committed_is_no_suspect(scene: Scene) -> None:
+    scene.enqueue(A)
+    scene.enqueue(B)
+    scene.begin()
+    scene.body(1, scene.begin(), "ok")
+    assert scene.reap(1, 0, batch=2) == "done"
+    assert (scene.of("a").blame, scene.of("a").interruptions) == (1, 0)
+    assert (scene.of("b").blame, scene.of("b").interruptions) == (0, 0)
+
+
+def test_a_hard_timeout_that_comes_after_the_commit_changes_nothing(scene: Scene) -> None:
+    scene.enqueue(A)
+    number = scene.begin()
+    outcome = scene.body(1, number, "ok")
+    assert not scene.condemn(1, number)
+    scene.send_and_ack(1, number, outcome)
+    assert scene.of().state == ENDED
 
 
 def test_a_process_that_dies_before_start_burns_nothing(scene: Scene) -> None:

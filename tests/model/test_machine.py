@@ -34,7 +34,7 @@ from relier.store.keys import Keys
 
 EXAMPLES = int(os.environ.get("RELIER_FUZZ_EXAMPLES", "0"))
 SEED = int(os.environ.get("RELIER_FUZZ_SEED", random.randrange(2**32)))
-FEW_EXAMPLES, STEPS, MOST_WORKERS = 250, 40, 2
+FEW_EXAMPLES, STEPS, MOST_WORKERS = 400, 40, 2
 
 MEANT_FOR = {
     "conclude": "committed", "abandon": "committed", "end": "started", "condemn": "started",
