@@ -15,6 +15,7 @@ import random
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -252,6 +253,8 @@ REACHED = {
 """Answers that must have come up, whatever the examples were."""
 
 
+# What fails is made small before it is shown, which may take minutes.
+@pytest.mark.timeout(600 + EXAMPLES)
 def test_scripts_follow_the_model(server: EmbeddedServer) -> None:
     reached: Counter[str] = Counter()
     store = Store(Address.parse(server.url), Keys("fuzz:"))
