@@ -157,6 +157,18 @@ def test_a_key_of_another_type_stops_its_own_queue_only(listening: Scene) -> Non
     assert [scene.journal.count("ran", f"beside {n}") for n in range(20)] == [1] * 20
 
 
+def test_a_bell_of_another_type_stops_its_own_queue_only(listening: Scene) -> None:
+    scene, bell = listening, listening.keys.bell(ODD_QUEUE)
+    scene.redis.set(bell, "no bell")
+    scene.redis.lpush(ODD_QUEUE, json.dumps(message("of the odd bell")))
+    scene.wait(lambda: f"needs a zset at {bell}" in scene.only_worker.log(), "word of the bell")
+    ids = [scene.push("note", f"beside the bell {n}") for n in range(20)]
+    scene.settle(ids)
+    scene.redis.delete(bell)
+    scene.wait_journal("ran", "of the odd bell")
+    assert [scene.journal.count("ran", f"beside the bell {n}") for n in range(20)] == [1] * 20
+
+
 def test_an_unregistered_task_waits_for_a_worker_that_knows_it(listening: Scene) -> None:
     scene = listening
     task_id = scene.app.send_task("nobody", queue=scene.queue).id

@@ -109,7 +109,8 @@ class Channel(PlainChannel):
         self._next_due_s = _LONGEST_WAIT_S
         self._replies: list[_Pending] = []
         self._reconciled_at = monotonic()
-        self._silent_until = 0.0
+        self._complained: dict[str, float] = {}
+        self._unfit_bells: set[str] = set()
         self.membership: Membership = connection.membership
         super().__init__(connection, *args, **kwargs)
 
@@ -196,10 +197,13 @@ class Channel(PlainChannel):
 
     def _send_wait(self, queues: list[str]) -> None:
         """Block on the bells until something may be there, at most a second."""
-        bells = [self.membership.broker.keys.bell(queue) for queue in queues]
+        keys = self.membership.broker.keys
+        bells = [bell for bell in map(keys.bell, queues) if bell not in self._unfit_bells]
         wait_s = min(_LONGEST_WAIT_S, self._next_due_s)
         self._replies.append(_Pending(None, self._on_bell))
         self.reply_due_at = monotonic() + wait_s + _OVERDUE_S
+        # Without any bell that can ring, that of no queue: the wait is what matters.
+        bells = bells or [keys.bell("")]
         self.client.connection.send_command("BZPOPMIN", *bells, f"{max(wait_s, 0.001):.3f}")
 
     def _on_bell(self, _reply: Any) -> bool:
@@ -211,6 +215,8 @@ class Channel(PlainChannel):
             self.membership.rejoin(worker)
             return False
         self._listening = not harvest.claimed
+        if not harvest.claimed:
+            self._unfit_bells.clear()  # an empty harvest has found every key sound
         self._next_due_s = (
             _LONGEST_WAIT_S if harvest.next_due_ms is None else harvest.next_due_ms / 1000
         )
@@ -249,18 +255,28 @@ class Channel(PlainChannel):
                 raise
             return pending.on_reply(self.membership.broker.store.run_once(pending.operation))
         except exceptions.ResponseError as error:
-            if pending.operation is None or not str(error).startswith("WRONGTYPE"):
+            if not str(error).startswith("WRONGTYPE"):
                 judge(error, self.broker.address, out_of_time=True)
                 raise
-            self._complain(str(error))
+            if pending.operation is None:
+                self._find_unfit_bells()
+            else:
+                self._complain(str(error))
             self._listening = True
             return False
         return pending.on_reply(pending.operation.parse(reply) if pending.operation else reply)
 
     def _complain(self, wrong: str) -> None:
-        if monotonic() > self._silent_until:
-            self._silent_until = monotonic() + _COMPLAIN_EVERY_S
+        if monotonic() - self._complained.get(wrong, float("-inf")) > _COMPLAIN_EVERY_S:
+            self._complained[wrong] = monotonic()
             logger.error("%s; nothing is taken from that queue until the key is removed", wrong)
+
+    def _find_unfit_bells(self) -> None:
+        """Wait no more on keys that are no bells; the next claim says which they are."""
+        broker = self.membership.broker
+        for bell in map(broker.keys.bell, self._claimable()):
+            if broker.store.redis.type(bell) not in (b"zset", b"none"):
+                self._unfit_bells.add(bell)
 
     def _on_connection_disconnect(self, connection: Any) -> None:
         if self._in_poll is connection and self._replies:

@@ -4,9 +4,10 @@ local function unwrap(parcel)
   return string.sub(parcel, 1, bar - 1), string.sub(parcel, bar + 1)
 end
 
--- One marker in the bell wakes one worker that waits for this queue.
+-- One marker in the bell wakes one worker that waits for this queue. It is a hint: a key of another type in its place
+-- must not stop a move half way.
 local function ring(bell)
-  redis.call('ZADD', bell, 0, 'b')
+  redis.pcall('ZADD', bell, 0, 'b')
 end
 
 -- Put a parcel back at the head of its list (claim pops from the right).
