@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from model.real import RealScripts, ending
+from model.real import QUEUE, RealScripts, ending
 from model.state import (
     COMMITTED,
     CONTINUED,
@@ -24,10 +24,12 @@ from model.state import (
     Redis,
     derive,
 )
+from relier.store import letters, reading
 from relier.store.address import Address
 from relier.store.client import Store
 from relier.store.embedded import EmbeddedServer
 from relier.store.keys import Keys
+from relier.store.publishing import Outgoing
 
 A, AGAIN, B = Message("a", 0, "t0"), Message("a", 0, "t1"), Message("b", 0, "t2")
 
@@ -321,6 +323,23 @@ def test_a_revival_asked_for_again_after_the_new_life_died_is_the_same_one(scene
     assert scene.revive(letter, revived) == 1
     assert scene.nothing_is_left()
     assert len(scene.now().dead) == 1
+
+
+def test_a_release_that_comes_late_takes_no_later_letter(scene: Scene) -> None:
+    store, client = scene.store, scene.store.redis
+    scene.enqueue(A)
+    scene.bury(1, scene.take())
+    [(letter_id, at_ms)] = reading.dead(store, QUEUE, 1)
+    late, quick = (Outgoing("a", token, 0, "", 0, "name", "raw") for token in ("late", "quick"))
+    assert store.run(letters.revive(store.keys, QUEUE, letter_id, quick, at_ms)) == 1
+    client.delete(QUEUE)
+    parcel = {"parcel": "|raw of the later", "at_ms": at_ms + 1}
+    client.hset(store.keys.dead_letter(QUEUE, letter_id), mapping=parcel)
+    client.zadd(store.keys.dead(QUEUE), {letter_id: at_ms + 1})
+    client.hset(store.keys.task("a"), "s", "d")
+    assert store.run(letters.revive(store.keys, QUEUE, letter_id, late, at_ms)) == 0
+    assert client.llen(QUEUE) == 0
+    assert reading.dead(store, QUEUE, 2) == [(letter_id, at_ms + 1)], "the later letter stays"
 
 
 def test_a_task_that_outlives_its_record_leaves_none_behind(scene: Scene) -> None:

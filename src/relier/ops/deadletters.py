@@ -152,7 +152,8 @@ def release(store: Store, letter_id: str, *, raw: bool = False) -> Release | Non
             f"the message of {letter_id} is no task message and would only come back here; "
             "--raw releases it as it came"
         )
-    done = store.run(letters.revive(store.keys, queue, letter_id, outgoing))
+    at_ms = int(fields.get("at_ms", b"0"))
+    done = store.run(letters.revive(store.keys, queue, letter_id, outgoing, at_ms))
     return Release(letter_id, queue, outgoing.name, done == 1, done == -1, raw)
 
 

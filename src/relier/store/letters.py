@@ -11,13 +11,17 @@ from relier.store.ttl import LIVE_RECORD_TTL_MS
 _REVIVE = load("revive")
 
 
-def revive(keys: Keys, queue: str, letter_id: str, message: Outgoing) -> Operation[int]:
+def revive(
+    keys: Keys, queue: str, letter_id: str, message: Outgoing, at_ms: int | None = None
+) -> Operation[int]:
     """Move a dead letter back to its queue.
 
     Args:
         letter_id: the letter, as listed.
         message: the message to run, with a token of its own: what follows from the new life must
             not be taken for what followed from the old one.
+        at_ms: when the letter was written: its name goes to a later one once it is released. None
+            takes whichever has the name.
 
     Returns:
         1 released, 0 no such letter, -1 the task was dispatched anew and lives.
@@ -40,5 +44,6 @@ def revive(keys: Keys, queue: str, letter_id: str, message: Outgoing) -> Operati
         queue,
         message.name,
         message.task_id,
+        "" if at_ms is None else at_ms,
     ]
     return Operation(_REVIVE, names, arguments, int)

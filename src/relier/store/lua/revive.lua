@@ -2,8 +2,8 @@
 -- revive: give a dead letter a new life in its queue. Two operators at once make one task.
 -- KEYS  1 dead (zset)  2 dead letter (hash)  3 record (hash)  4 list (base name)  5 bell (zset)  6 events (stream)
 -- ARGV  1 id of the letter  2 token (new; also the root of what follows)  3 generation  4 list suffix  5 raw message
---       6 record ttl ms  7 queue  8 task name  9 task id
--- returns 1 released (also when asked again), 0 there is no such letter any more,
+--       6 record ttl ms  7 queue  8 task name  9 task id  10 at_ms of the letter, or '' for whichever has the name
+-- returns 1 released (also when asked again), 0 there is no such letter any more: the name may be a later one's,
 --         -1 the task lives again: it was dispatched anew
 --@include clock
 --@include event
@@ -14,6 +14,7 @@ local r = redis.call('HMGET', KEYS[3], 's', 'l', 't:' .. ARGV[2])
 -- Asked again: by now the new life may have died in turn, and left a letter of the same name.
 if r[3] then return 1 end
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
+if ARGV[10] ~= '' and redis.call('HGET', KEYS[2], 'at_ms') ~= ARGV[10] then return 0 end
 if r[1] and r[1] ~= 'e' and r[1] ~= 'd' then return -1 end
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('DEL', KEYS[2])
