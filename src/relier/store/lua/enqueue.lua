@@ -24,9 +24,15 @@ local function judge(r, generation)
   return 'noop'
 end
 
+local verdicts, records = {}, {}
+local function look(i)
+  records[i] = redis.call('HMGET', KEYS[5 + i], 's', 'g', 'l', 't:' .. field(i, 2))
+  verdicts[i] = judge(records[i], tonumber(field(i, 3)))
+end
+
 -- Read everything first: an error of type after the first write would accept half.
 local count = #KEYS - 5
-local verdicts, records, checked = {}, {}, {}
+local checked, written = {}, {}
 expect(KEYS[4], 'zset')
 expect(KEYS[5], 'zset')
 for i = 1, count do
@@ -35,8 +41,7 @@ for i = 1, count do
     expect(KEYS[3] .. suffix, 'list')
     checked[suffix] = true
   end
-  records[i] = redis.call('HMGET', KEYS[5 + i], 's', 'g', 'l', 't:' .. field(i, 2))
-  verdicts[i] = judge(records[i], tonumber(field(i, 3)))
+  look(i)
 end
 
 local now_ms = now_us() / 1000
@@ -44,6 +49,9 @@ local now = int(now_ms)
 local waiting, awake, answers = {}, false, {}
 redis.call('SADD', KEYS[1], ARGV[1])
 for i = 1, count do
+  -- The second message of one id is judged by what the first has written.
+  if written[KEYS[5 + i]] then look(i) end
+  written[KEYS[5 + i]] = true
   local verdict, record, token, generation = verdicts[i], KEYS[5 + i], field(i, 2), field(i, 3)
   local suffix, delay_ms, raw = field(i, 4), tonumber(field(i, 5)), field(i, 7)
   local r = records[i]
