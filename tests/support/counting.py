@@ -1,4 +1,4 @@
-"""A result backend that counts the parts of a chord by incrementing, as Celery's for Memcached do."""
+"""A result backend that counts the parts of a chord by incrementing, as Celery's for Memcached."""
 
 from __future__ import annotations
 
