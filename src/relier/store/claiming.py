@@ -18,6 +18,7 @@ _MOST_PROMOTED = 100
 
 _HELLO, _BEAT, _GOODBYE = load("hello"), load("beat"), load("goodbye")
 _CLAIM, _RELEASE, _RECONCILE = load("claim"), load("release"), load("reconcile")
+_REQUEUE = load("requeue")
 _BURY, _DEFER, _DISCARD = load("bury"), load("defer"), load("discard")
 
 
@@ -127,6 +128,13 @@ def release(keys: Keys, worker: str, queue: str, numbers: Sequence[str]) -> Oper
     names = [keys.worker(worker), keys.list(queue), keys.claims(queue, worker), keys.bell(queue)]
     youngest_first = sorted(numbers, key=int, reverse=True)
     return Operation(_RELEASE, names, youngest_first, int)
+
+
+def requeue(keys: Keys, claim: Claim) -> Operation[bool]:
+    """Put an unstarted claim back behind what waits in its list, as a consumer asked."""
+    queue, worker = claim.queue, claim.worker
+    names = [keys.worker(worker), keys.list(queue), keys.claims(queue, worker), keys.bell(queue)]
+    return Operation(_REQUEUE, names, [claim.number], bool)
 
 
 def reconcile(

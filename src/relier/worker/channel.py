@@ -57,9 +57,9 @@ class QoS(virtual.QoS):
         super().ack(delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Give the message back to the head of its queue, or end it."""
+        """Put the message back behind what waits in its queue, as kombu does, or end it."""
         if requeue:
-            self.channel.membership.give_back([delivery_tag])
+            self.channel.membership.requeue(delivery_tag)
         else:
             self.channel.membership.end(delivery_tag, "rejected")
         super().ack(delivery_tag)
@@ -81,11 +81,15 @@ class Poller(kombu_redis.MultiChannelPoller):
 
     def on_poll_start(self) -> None:
         """Send what each channel should have under way."""
-        self.maybe_check_brpop_health()
+        self._drop_overdue()
         super().on_poll_start()
 
     def maybe_check_brpop_health(self) -> None:
         """Drop a connection whose reply is overdue: the link may be dead without a FIN."""
+        self._drop_overdue()
+        super().maybe_check_brpop_health()
+
+    def _drop_overdue(self) -> None:
         for channel in list(self._channels):
             connection = channel._in_poll
             if connection and monotonic() > channel.reply_due_at:

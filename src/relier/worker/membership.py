@@ -197,6 +197,12 @@ class Membership:
                 claiming.release(self.broker.keys, self.worker_id, queue, numbers)
             )
 
+    def requeue(self, tag: str) -> None:
+        """Return an unstarted claim to the tail of its list: its consumer wants others first."""
+        held = self.free(tag)
+        if held and held.claim.worker == self.worker_id:
+            self.broker.store.run(claiming.requeue(self.broker.keys, held.claim))
+
     def owe(self, operation: Operation[Any]) -> Any:
         """Run an operation that must happen in the end; False while Redis is away.
 
