@@ -332,8 +332,8 @@ def _has_all_its_credit(scene: Scene) -> None:
 def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """A scene on a server that may be reconfigured."""
     with new_server() as server, _scene(server.url, tmp_path_factory.mktemp("refusing")) as scene:
-        # Silence is no death here: nobody can beat while the server refuses.
-        env = {"RELIER_HEARTBEAT_TTL": "30"}
+        # Silence is no death here, and only the tests look for the dead.
+        env = {"RELIER_HEARTBEAT_TTL": "30", "RELIER_RESURRECTION_CHECK_INTERVAL": "60"}
         worker = scene.only_worker = scene.worker("refused", **APP, env=env)
         yield scene
         assert worker.running
@@ -429,6 +429,22 @@ def test_silence_while_nobody_could_speak_is_no_death(refusing: Scene, dead: str
 
     wait_for(refused, DEADLINE_S, "a verdict that cannot be carried out")
     scene.redis.config_set("min-replicas-to-write", 0)
+    phoenix.look()
+    assert dead in scene.members(), "it had no chance to beat yet"
+    wait_for(lambda: phoenix.look() or dead not in scene.members(), DEADLINE_S, "its death")
+
+
+def test_silence_just_after_nobody_could_speak_is_no_death(refusing: Scene, dead: str) -> None:
+    scene, phoenix = refusing, Phoenix(refusing.app.relier.broker)
+    scene.redis.hset(scene.keys.worker(dead), "hb", 1000)
+    phoenix.look()
+    began_s = time.monotonic()
+    scene.redis.config_set("min-replicas-to-write", 1)
+    wait_for(lambda: time.monotonic() - began_s > 0.7, DEADLINE_S)
+    with pytest.raises(RedisConnectionError):
+        phoenix.look()
+    scene.redis.config_set("min-replicas-to-write", 0)
+    wait_for(lambda: time.monotonic() - began_s > 1.1, DEADLINE_S)
     phoenix.look()
     assert dead in scene.members(), "it had no chance to beat yet"
     wait_for(lambda: phoenix.look() or dead not in scene.members(), DEADLINE_S, "its death")

@@ -91,6 +91,19 @@ class Detector:
                 verdicts.append(Verdict(worker, sighting, reason))
         return verdicts
 
+    @property
+    def doubts(self) -> bool:
+        """Return whether somebody's sign of life is overdue, though nobody is dead for it yet.
+
+        From then on the observer must know that a sign could have been given: a server that
+        refuses writes answers every question, and lets nobody say that it lives.
+        """
+        return any(
+            watch.gone_since_s is not None
+            or (self._looked_at_s or 0.0) - watch.unchanged_since_s >= watch.sighting.ttl_s / 2
+            for watch in self._watched.values()
+        )
+
     def forget(self) -> None:
         """Start the watch anew: the server took no writes, so nobody could say that it lives."""
         self._watched.clear()

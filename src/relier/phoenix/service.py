@@ -60,6 +60,8 @@ class Phoenix(threading.Thread):
         sightings = {worker: _sighting(entry) for worker, entry in seen.entries.items()}
         verdicts = self._detector.look(sightings, seen.connected, seen.run_id, time.monotonic())
         try:
+            if self._detector.doubts:
+                fleet.prove_writable(store)
             if verdicts and fleet.take_tick(store, int(self._every_s * 1000)):
                 for verdict in verdicts:
                     self._bring_back(verdict)

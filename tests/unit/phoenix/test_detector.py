@@ -91,6 +91,21 @@ def test_a_watch_that_is_forgotten_begins_anew() -> None:
     assert look(detector, 10.0, sighting(), {"7"}) == []
 
 
+def test_a_sign_of_life_that_is_overdue_is_doubted_before_it_is_death() -> None:
+    silent, gone = Detector(), Detector()
+    doubts = {}
+    for step in range(75):
+        assert look(silent, step / 10, sighting(), {"7"}) == []
+        doubts[step] = silent.doubts
+    assert [step for step, doubted in doubts.items() if doubted] == list(range(50, 75))
+    assert look(silent, 7.5, sighting(beat=2), {"7"}) == []
+    assert not silent.doubts
+    assert look(gone, 0.0, sighting(), set()) == []
+    assert gone.doubts
+    gone.forget()
+    assert not gone.doubts
+
+
 def test_a_restarted_server_starts_the_watch_anew() -> None:
     detector = Detector()
     watch(detector, 9.5, sighting(), {"7"})
