@@ -92,18 +92,20 @@ def test_a_task_that_takes_its_worker_down_leaves_the_innocent_alive(scene: Scen
             name = f"shift{len(fleet)}"
             fleet.append(scene.worker(name, concurrency=4, wait_ready=False))
 
-    innocents = [scene.push("work", word, 0.7) for word in NEIGHBOURS[:3]]
+    innocents = [scene.push("work", word, 2.0) for word in NEIGHBOURS[:3]]
     slayer = scene.push("slayer", "slayer")
-    innocents += [scene.push("work", word, 0.7) for word in NEIGHBOURS[3:]]
+    innocents += [scene.push("work", word, 2.0) for word in NEIGHBOURS[3:]]
     scene.wait(
         lambda: staffed() or slayer in scene.letters(), "the slayer's dead letter", deadline_s=90
     )
-    scene.settle(deadline_s=60)
+    scene.wait(
+        lambda: staffed() or all(scene.state(each) == "SUCCESS" for each in innocents),
+        "the innocent to end",
+        deadline_s=60,
+    )
+    scene.settle()
 
-    blamed, interrupted = scene.returns(slayer)
-    assert blamed == 1, "driven apart from the innocent, it was found alone"
-    assert scene.journal.count("ran", "slayer") == blamed + interrupted
+    assert scene.journal.count("ran", "slayer") == 4, "max_resurrections is 3"
     assert scene.letters()[slayer]["reason"] == "max_resurrections"
     assert scene.state(slayer) == "FAILURE"
-    assert [scene.state(each) for each in innocents] == ["SUCCESS"] * len(innocents)
-    assert [scene.returns(each)[0] for each in innocents] == [0] * len(innocents), "never alone"
+    assert [scene.returns(each)[0] for each in innocents] == [0] * len(innocents), "not blamed"

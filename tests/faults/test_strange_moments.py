@@ -173,7 +173,12 @@ def _die_after_commit(broker: Broker, queue: str) -> None:
     (claimed,) = store.run_once(claiming.claim(keys, worker, 1, [queue], 1, [""])).claimed
     headers = json.loads(claimed.raw)["headers"]
     who = Identity(headers["id"], headers["rl_token"], 0, headers["task"])
-    assert store.run(running.start(keys, claimed.claim, who, None)).verdict == "run"
+    assert (
+        store.run(
+            running.start(keys, claimed.claim, who, own_limit=None, max_resurrections=5)
+        ).verdict
+        == "run"
+    )
     value = Value("application/json", "utf-8", b'"committed"')
     success = outcome.encode(Outcome("SUCCESS", value))
     assert store.run(running.commit(keys, claimed.claim, who.task_id, "SUCCESS", success))

@@ -20,7 +20,7 @@ from model.model import (
     start,
 )
 from model.rules import Rules
-from model.state import Message, Redis, Reply
+from model.state import Claim, Message, Redis, Reply
 from model.world import UP, Packet, State, World
 
 NAMES_A_CLAIM = {
@@ -41,7 +41,7 @@ def call(s: State, packet: Packet, world: World, rules: Rules) -> tuple[State, A
     ledger, worker = s.ledger, 0
     if packet.script == "reap" and reply.redis != s.redis:
         worker = args[0]
-        ledger = _condemn(s, worker)
+        ledger = _condemn(s, worker, rules)
     for fact in reply.facts:
         if fact.kind == "returned" and fact.detail and not _had_started(s, fact.message):
             ledger = ledger.breaks(f"LAW5 {fact.message} is blamed and had not started")
@@ -55,14 +55,25 @@ def _had_started(s: State, message: Message) -> bool:
     return any(c.started for c in s.redis.claims if c.message == message)
 
 
-def _condemn(s: State, worker: int) -> Ledger:
+def _is_suspect(ledger: Ledger, claim: Claim, rules: Rules) -> bool:
+    life = ledger.life(ledger.life_of(claim.message.token))
+    cleared = claim[:2] in ledger.cleared
+    return life is not None and life.interruptions >= rules.suspect_from and not cleared
+
+
+def _condemn(s: State, worker: int, rules: Rules) -> Ledger:
     """Note how many tasks ran when a worker was condemned, whatever the script believes."""
     condemned = dict(s.ledger.condemned)
     if worker in condemned:
         return s.ledger
     mine = [c for c in s.redis.claims if c.worker == worker]
-    condemned[worker] = sum(c.started and not c.outcome for c in mine)
-    ledger = s.ledger._replace(condemned=tuple(sorted(condemned.items())))
+    running = [c for c in mine if c.started and not c.outcome]
+    condemned[worker] = len(running)
+    suspected = dict(s.ledger.suspected)
+    suspected[worker] = sum(_is_suspect(s.ledger, c, rules) for c in running)
+    ledger = s.ledger._replace(
+        condemned=tuple(sorted(condemned.items())), suspected=tuple(sorted(suspected.items()))
+    )
     if any(p.worker == worker and p.status == UP for p in s.processes):
         return ledger.breaks(f"LAW5 reap took from worker {worker}, which lives and beats")
     return ledger

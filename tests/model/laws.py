@@ -38,6 +38,7 @@ class Life(NamedTuple):
         taken: a purge or a stock worker took its message; nobody owes it an end any more.
         deaths: processes that died under it alone.
         interruptions: workers that died under it and its neighbours.
+        exhausted: it died once more than it may.
         owed: consequences that its commits promised.
     """
 
@@ -50,15 +51,26 @@ class Life(NamedTuple):
     taken: bool = False
     deaths: int = 0
     interruptions: int = 0
+    exhausted: bool = False
     owed: tuple[str, ...] = ()
 
 
 class Ledger(NamedTuple):
-    """Lives so far, whose publish is whose, how many ran when a worker was condemned."""
+    """What happened so far.
+
+    Args:
+        lives: accepted tasks.
+        publishes: whose publish is whose.
+        condemned: how many ran when a worker was condemned.
+        suspected: how many of them were suspects whose trial was not over.
+        cleared: claims (worker, number) of suspects whose trial was over.
+    """
 
     lives: tuple[Life, ...] = ()
     publishes: tuple[tuple[str, str], ...] = ()
     condemned: tuple[tuple[int, int], ...] = ()
+    suspected: tuple[tuple[int, int], ...] = ()
+    cleared: tuple[tuple[int, int], ...] = ()
     broken: str = ""
 
     def breaks(self, what: str) -> Ledger:
@@ -86,6 +98,10 @@ class Ledger(NamedTuple):
         life = self.life(self.life_of(message.token))
         return self.write(life._replace(taken=True)) if life else self
 
+    def clear(self, worker: int, number: int) -> Ledger:
+        """Return the ledger after a suspect's trial was over and its worker still lived."""
+        return self._replace(cleared=tuple(sorted({*self.cleared, (worker, number)})))
+
     def belongs(self, token: str, root: str) -> Ledger:
         """Return the ledger with a publish assigned to a life."""
         pair = (origin(token), root)
@@ -111,14 +127,14 @@ def note(ledger: Ledger, facts: Iterable[Fact], rules: Rules, worker: int) -> Le
         elif fact.kind == "committed":
             ledger = _committed(ledger, life, fact.detail)
         elif fact.kind == "returned":
-            ledger = _returned(ledger, life, fact, worker)
+            ledger = _returned(ledger, life, fact, worker, rules)
         else:
             ledger = _over(ledger, life, fact)
     return ledger
 
 
 def _started(ledger: Ledger, life: Life, rules: Rules) -> Ledger:
-    if life.deaths > rules.max_resurrections:
+    if life.exhausted or life.deaths > rules.max_resurrections:
         ledger = ledger.breaks(f"LAW6 {life.task} runs after {life.deaths} deaths of its own")
     if life.interruptions > rules.max_interruptions:
         ledger = ledger.breaks(f"LAW6 {life.task} runs after {life.interruptions} interruptions")
@@ -190,14 +206,18 @@ def _committed(ledger: Ledger, life: Life, outcome: object) -> Ledger:
     )
 
 
-def _returned(ledger: Ledger, life: Life, fact: Fact, worker: int) -> Ledger:
+def _returned(ledger: Ledger, life: Life, fact: Fact, worker: int, rules: Rules) -> Ledger:
     if not fact.detail:
         return ledger
     running = dict(ledger.condemned).get(worker)
-    if fact.detail == "own" and running is not None and running != 1:
-        return ledger.breaks(f"LAW6 {life.task} judged alone, {running} ran")
+    suspect = life.interruptions >= rules.suspect_from
+    sole = suspect and dict(ledger.suspected).get(worker) == 1
+    if fact.detail == "own" and running is not None and running != 1 and not sole:
+        return ledger.breaks(f"LAW6 {life.task} is blamed, {running} ran and may have done it")
     if fact.detail == "own" or running == 1:
-        return ledger.write(life._replace(deaths=life.deaths + 1))
+        charged = life.deaths + 1 + (rules.suspect_from if suspect else 0)
+        exhausted = charged > rules.max_resurrections
+        return ledger.write(life._replace(deaths=life.deaths + 1, exhausted=exhausted))
     return ledger.write(life._replace(interruptions=life.interruptions + 1))
 
 

@@ -98,13 +98,16 @@ def claim(redis: Redis, rules: Rules, worker: int, epoch: int, numbers: Sequence
     return Reply(redis, tuple(taken))
 
 
-def start(redis: Redis, rules: Rules, worker: int, number: int) -> Reply:
+def start(redis: Redis, rules: Rules, worker: int, number: int, patient: bool = True) -> Reply:
     """Begin a task.
+
+    Args:
+        patient: whether a suspect still waits for a worker in which no other is on trial.
 
     Returns:
         ("run", root, generation); ("replay", root, generation): it had committed, send its
         consequences; ("stale",): run nothing; ("drop",): a copy, its claim is ended here;
-        ("busy",): an earlier generation runs, the message comes again.
+        ("busy",): an earlier generation runs, or another suspect is on trial; it comes again.
     """
     mine = _mine(redis, worker, number)
     if mine is None:
@@ -116,6 +119,15 @@ def start(redis: Redis, rules: Rules, worker: int, number: int) -> Reply:
     if mine.started and before:
         return Reply(redis, ("run", before.root, before.generation))
     verdict, record = admit(redis, before, message, rules)
+    entry = redis.entry(worker)
+    assert entry is not None, "a claim has a worker"
+    on_trial = _on_trial(redis, entry)
+    if verdict == "run" and record.interruptions >= rules.suspect_from:
+        if on_trial and patient and rules.suspects_run_apart:
+            verdict = "busy"
+        else:
+            several = on_trial and rules.suspects_run_apart
+            entry = entry._replace(trial=-1 if several else number)
     facts: tuple[Fact, ...] = ()
     if before is None or not before.knows(message.token):
         how = "new" if before is None or record.root != before.root else "copy"
@@ -130,7 +142,7 @@ def start(redis: Redis, rules: Rules, worker: int, number: int) -> Reply:
     if verdict == "busy":
         return Reply(redis.without_claim(mine).schedule(message), ("busy",))
     record = record._replace(state=STARTED, worker=worker, number=number)
-    redis = redis.with_claim(mine._replace(started=True)).with_record(record)
+    redis = redis.with_claim(mine._replace(started=True)).with_record(record).with_entry(entry)
     facts += (Fact("started", message, "", record.root),)
     return Reply(redis, ("run", record.root, record.generation), facts)
 
@@ -255,8 +267,10 @@ def reap(redis: Redis, rules: Rules, worker: int, judged_beat: int, batch: int =
     if entry and entry.dying >= 0 and rules.alone_judged_once:
         alone = entry.dying
     facts: list[Fact] = []
+    sole = _on_trial(redis, entry) if entry else 0
     for mine in reversed(claims[-batch:]):
-        redis, _, some = _give_back(redis, rules, mine, "own" if alone == 1 else "whole")
+        blame = "own" if alone == 1 or mine.number == sole else "whole"
+        redis, _, some = _give_back(redis, rules, mine, blame)
         facts += some
     if len(claims) > batch:
         return Reply(redis, "more", tuple(facts))
@@ -349,6 +363,12 @@ def _mine(redis: Redis, worker: int, number: int) -> Claim | None:
     return redis.claim(worker, number) if redis.alive(worker) else None
 
 
+def _on_trial(redis: Redis, entry: Entry) -> int:
+    """Return the claim on trial in a worker, -1 for several, 0 for none."""
+    mine = redis.claim(entry.worker, entry.trial)
+    return entry.trial if entry.trial < 0 or (mine and mine.started and not mine.outcome) else 0
+
+
 def _mark_committed(redis: Redis, message: Message) -> Redis:
     record = redis.record(message.task)
     assert record is not None, "a started task has a record"
@@ -417,8 +437,12 @@ def _give_back(
         record = record._replace(interruptions=record.interruptions + 1)
     facts = [Fact("returned", message, blame, record.root)]
     redis = redis.with_record(record._replace(state=QUEUED, worker=0, number=0))
+    own = blame == "own" and rules.own_death_blamed
+    charged = record.blame
+    if record.interruptions >= rules.suspect_from and rules.interruptions_charged:
+        charged += rules.suspect_from
     interrupted = record.interruptions > rules.max_interruptions and rules.interruptions_bounded
-    if record.blame > rules.max_resurrections or interrupted:
+    if (own and charged > rules.max_resurrections) or (not own and interrupted):
         redis, more = _fail(redis, rules, message)
         return redis, "exhausted", facts + more
     if record.blame + record.interruptions <= 1:

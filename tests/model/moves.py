@@ -138,6 +138,12 @@ class Moves(NamedTuple):
             yield from step("bury", lambda _: None)
         elif h.stage == HELD:
             yield from step("start", lambda verdict: _started(h, verdict))
+            if self.may(s, "impatience"):
+                # Another suspect was on trial here whenever it asked.
+                impatient = self.step(
+                    s.fault(), p, h, "start", lambda verdict: _started(h, verdict), False
+                )
+                yield from impatient
         elif h.stage == RUNNING:
             yield from self.body(s, p, h)
         elif h.stage == DECIDED:
@@ -256,6 +262,11 @@ class Moves(NamedTuple):
             left.remove(message)
             redis = s.redis._replace(scheduled=tuple(left)).push(message)
             yield f"{message} falls due", s._replace(redis=redis)
+        for entry in s.redis.workers:
+            if entry.trial and entry.dying < 0:
+                ledger = s.ledger.clear(entry.worker, entry.trial)
+                redis = s.redis.with_entry(entry._replace(trial=0))
+                yield f"a trial in {entry.worker} is over", s._replace(redis=redis, ledger=ledger)
         for entry in s.redis.workers:
             process = next(p for p in s.processes if p.worker == entry.worker)
             condemned = process.status in (PAUSED, GONE) or entry.dying >= 0

@@ -243,4 +243,16 @@ MUTATIONS = (
         "LAW6",
         limits=(0, 0),
     ),
+    Mutation(
+        "suspects_run_apart",
+        "the last suspect that started in a worker is blamed for its death",
+        _world("crash", A, B, room=2, faults=2, workers=2),
+        "LAW6",
+    ),
+    Mutation(
+        "interruptions_charged",
+        "a suspect that is found out may die as often again",
+        _world("crash", A, B, room=2, faults=2, workers=2),
+        "LAW6",
+    ),
 )

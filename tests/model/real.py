@@ -112,11 +112,20 @@ class RealScripts:
             taken.append((number, message, claimed.outcome is not None, claimed.replays))
         return tuple(taken)
 
-    def start(self, worker: int, number: int) -> tuple[Any, ...]:
+    def start(self, worker: int, number: int, patient: bool = True) -> tuple[Any, ...]:
         """See ``model.start``."""
         message = self._messages[number]
         identity = Identity(message.task, message.token, message.generation, "name")
-        said = self.store.run(running.start(self.keys, self._numbers[number], identity, None))
+        said = self.store.run(
+            running.start(
+                self.keys,
+                self._numbers[number],
+                identity,
+                own_limit=None,
+                max_resurrections=self._reap_rules.max_resurrections,
+                trial=running.Trial(_HOUR_MS, _HOUR_MS, _HOUR_MS if patient else 0),
+            )
+        )
         if said.verdict in ("run", "replay"):
             return (said.verdict, said.root, said.generation)
         return (said.verdict,)
@@ -230,6 +239,10 @@ class RealScripts:
         self._redis.zadd(self.keys.scheduled(QUEUE), {b"|" + _raw(message): 1}, xx=True)
         self.store.run_once(claiming.claim(self.keys, _name(worker), epoch, [QUEUE], 0, [""]))
 
+    def end_trial(self, worker: int) -> None:
+        """Let the time of a worker's trials pass."""
+        self._redis.hdel(self.keys.worker(_name(worker)), "trial")
+
     # What the server holds.
 
     def state(self) -> tuple[Redis, bool]:
@@ -267,7 +280,9 @@ class RealScripts:
             replay=tuple(_replay(element) for element in reversed(replay)),
             claims=tuple(sorted(self._claims(claims), key=lambda claim: claim[:2])),
             workers=tuple(
-                _entry(worker, entries[worker]) for worker in sorted(entries) if entries[worker]
+                self._entry(worker, entries[worker])
+                for worker in sorted(entries)
+                if entries[worker]
             ),
             records=tuple(
                 self._record(task, records[task])
@@ -326,6 +341,14 @@ class RealScripts:
                 number = self._models[_name(worker), field.decode()]
                 started = b"s:" + field in fields
                 yield Claim(worker, number, message, started, outcome, replays)
+
+    def _entry(self, worker: int, fields: Mapping[str, str]) -> Entry:
+        beat, dying = int(fields.get("beat", 0)), int(fields.get("dying", -1))
+        trial = 0
+        if "trial" in fields:
+            claim = fields["trial"].partition("|")[0]
+            trial = self._models[_name(worker), claim] if claim else -1
+        return Entry(worker, int(fields["epoch"]), beat, dying, trial)
 
     def _record(self, task: str, fields: Mapping[str, str]) -> Record:
         self._roots[task, fields["l"]] = fields["rt"]
@@ -440,11 +463,6 @@ def _replay(element: bytes) -> Replay:
     message = _parcel(rest[int(size) :])
     outcome = _outcome(rest[: int(size)], message, root.decode(), int(generation))
     return Replay(message, outcome, int(replays))
-
-
-def _entry(worker: int, fields: Mapping[str, str]) -> Entry:
-    beat, dying = int(fields.get("beat", 0)), int(fields.get("dying", -1))
-    return Entry(worker, int(fields["epoch"]), beat, dying)
 
 
 def _texts(fields: Mapping[bytes, bytes]) -> dict[str, str]:

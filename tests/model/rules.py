@@ -64,6 +64,13 @@ class Rules:
     unstarted_not_blamed: bool = True
     own_death_blamed: bool = True  # else a poison task is bounded only by interruptions
     interruptions_bounded: bool = True  # and those are bounded too
+    suspects_run_apart: bool = True  # one on trial at a time: the next death tells who did it
+    interruptions_charged: bool = True  # those that made it a suspect were its own doing
+
+    @property
+    def suspect_from(self) -> int:
+        """Return from how many interruptions on a task is a suspect."""
+        return max(1, min(3, self.max_resurrections))
 
 
 RIGHT = Rules()

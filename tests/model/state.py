@@ -68,12 +68,18 @@ class Replay(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A worker as the server knows it; ``dying`` is its started count, -1 while it lives."""
+    """A worker as the server knows it.
+
+    Args:
+        dying: its started count, -1 while it lives.
+        trial: the claim of the suspect on trial, -1 for several, 0 for none.
+    """
 
     worker: int
     epoch: int = 1
     beat: int = 0
     dying: int = -1
+    trial: int = 0
 
 
 class Known(NamedTuple):

@@ -96,7 +96,9 @@ MOVES = {
     ),
     "come_and_go": move("come_and_go", i=PICK, script=weighed(beat=3, goodbye=1)),
     "reap": move("reap", i=PICK, batch=st.integers(1, 3), late=weighed(no=3, yes=1)),
-    "outside": move("outside", i=PICK, what=weighed(due=4, copy=2, body=2, revive=3, purge=1)),
+    "outside": move(
+        "outside", i=PICK, what=weighed(due=4, copy=2, body=2, revive=3, purge=1, tried=1)
+    ),
     "late": move("late", back=st.sampled_from([0, 0, 1, 2, 3, 5, 8, 13, 21])),
 }
 WEIGHTS = {
@@ -114,7 +116,7 @@ class Scripts(RuleBasedStateMachine):
     @initialize(
         tasks=st.text("abc", min_size=1, max_size=3),
         resurrections=st.integers(0, 2),
-        interruptions=st.integers(0, 1),
+        interruptions=st.integers(0, 3),
     )
     def begin(self, tasks: str, resurrections: int, interruptions: int) -> None:
         """Two workers, and something to do."""
@@ -212,6 +214,14 @@ class Scripts(RuleBasedStateMachine):
             left = tuple(each for each in scheduled if each != message)
             due = pair.model._replace(scheduled=left).push(message)
             pair.without_script(due, f"{message} falls due")
+
+    def _tried(self, pair: Pair, i: int) -> None:
+        on_trial = [entry for entry in pair.model.workers if entry.trial]
+        if on_trial:
+            entry = on_trial[i % len(on_trial)]
+            pair.real.end_trial(entry.worker)
+            over = pair.model.with_entry(entry._replace(trial=0))
+            pair.without_script(over, f"a trial in {entry.worker} is over")
 
     def _copy(self, pair: Pair, i: int) -> None:
         pair.publish_as_stock(pair.said[-1 - i % len(pair.said)])

@@ -101,7 +101,7 @@ class World(NamedTuple):
         bodies: how bodies of generation 0 may end (ok, bare, fail, retry, replace); those of later
             generations end "ok".
         faults: how many faults, of which ``kinds``: crash, pause, cut, child, timeout, unsent,
-            copy, purge, reconcile, revive, release, handover, discard, goodbye.
+            copy, purge, reconcile, revive, release, handover, discard, goodbye, impatience.
         workers: processes.
         room: claims per process.
         stock: tokens that a stock producer publishes (no record).

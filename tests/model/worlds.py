@@ -29,6 +29,7 @@ WORLDS = (
     World("replaced by a chord", (A, AGAIN), ("replace",), 1, ALL, workers=2),
     World("dead and revived", (A, AGAIN), ("fail",), 2, kinds("revive crash cut copy")),
     World("neighbours", (A, B), ("ok",), 2, kinds("crash pause child cut"), room=2),
+    World("suspects", (A, B), ("bare",), 2, kinds("crash impatience"), workers=2, room=2),
     World("two workers, two tasks", (A, B), ("ok",), 1, ALL, workers=2),
     World("poison", (A,), ("ok",), 4, kinds("child crash timeout")),
     World(

@@ -80,7 +80,7 @@ def _claim(lab: Lab, worker: str, count: int) -> list[Claimed]:
 def _start(lab: Lab, claimed: Claimed) -> Any:
     headers = delivery.read(claimed)["headers"]
     who = Identity(headers["id"], headers["rl_token"], 0, headers["task"])
-    return running.start(lab.store.keys, claimed.claim, who, None)
+    return running.start(lab.store.keys, claimed.claim, who, own_limit=None, max_resurrections=5)
 
 
 def _vanilla_bytes(lab: Lab, count: int) -> float:

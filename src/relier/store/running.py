@@ -21,7 +21,7 @@ class Started(NamedTuple):
 
     Args:
         verdict: "run", "stale" (the claim is not ours any more), "drop" (a copy), "busy" (an
-            earlier generation still runs; the message comes again).
+            earlier generation still runs, or another suspect is on trial; the message comes again).
         fence: the fencing token, one growing integer per server.
         starts: how often this life was started, this time included.
         returns: how often it came back from a dead process.
@@ -35,6 +35,23 @@ class Started(NamedTuple):
     returns: int = 0
     root: str = ""
     generation: int = 0
+
+
+class Trial(NamedTuple):
+    """How a suspect is kept apart: a task beside which several workers died.
+
+    Args:
+        shortest_ms: how long it is on trial at least.
+        longest_ms: and at most, however long it had run when its worker died.
+        patience_ms: how long it waits for a worker in which no other suspect is on trial.
+    """
+
+    shortest_ms: int = 1_000
+    longest_ms: int = 30_000
+    patience_ms: int = 30_000
+
+
+_TRIAL = Trial()
 
 
 class StoredResult(NamedTuple):
@@ -52,9 +69,21 @@ class StoredResult(NamedTuple):
 
 
 def start(
-    keys: Keys, claim: Claim, identity: Identity, max_resurrections: int | None
+    keys: Keys,
+    claim: Claim,
+    identity: Identity,
+    *,
+    own_limit: int | None,
+    max_resurrections: int,
+    trial: Trial = _TRIAL,
 ) -> Operation[Started]:
-    """Begin a task; nothing of it may happen before this says "run"."""
+    """Begin a task; nothing of it may happen before this says "run".
+
+    Args:
+        own_limit: the task's own limit of resurrections, if it has one.
+        max_resurrections: that of all others.
+        trial: how suspects are kept apart.
+    """
     names = [
         keys.worker(claim.worker),
         keys.claims(claim.queue, claim.worker),
@@ -73,7 +102,9 @@ def start(
         claim.queue,
         LIVE_RECORD_TTL_MS,
         keys.claims_template,
-        "" if max_resurrections is None else max_resurrections,
+        "" if own_limit is None else own_limit,
+        max_resurrections,
+        *trial,
     ]
     return Operation(_START, names, arguments, _started)
 

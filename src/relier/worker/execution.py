@@ -148,8 +148,13 @@ class Execution:
             self._clean_up(run, ended)
 
     def _start_operation(self, run: Run) -> Operation[Started]:
-        most = getattr(run.task, "max_resurrections", None)
-        return running.start(self._broker.keys, run.claim, run.identity, most)
+        return running.start(
+            self._broker.keys,
+            run.claim,
+            run.identity,
+            own_limit=getattr(run.task, "max_resurrections", None),
+            max_resurrections=self._broker.settings.max_resurrections,
+        )
 
     def _announce(self, run: Run) -> None:
         """Tell the world that the task begins; only now, for ``start`` said yes."""

@@ -89,7 +89,7 @@ def build(broker: str, **settings: object) -> Celery:
     Relier(app, **settings)
     for function in (note, hold, work, weigh, sink, mourn):
         rl_task(app=app, name=function.__name__, shared=False)(function)
-    for function, returns in ((poison, 2), (slayer, 0)):
+    for function, returns in ((poison, 2), (slayer, 3)):
         rl_task(app=app, name=function.__name__, max_resurrections=returns, shared=False)(function)
     return app
 

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- reap: take the claims of a dead worker, a batch at a time, and send each where it continues. The first batch
---       marks it dying and stores how many tasks it ran: a task is blamed only if it ran alone.
+--       marks it dying and stores how many tasks it ran: a task is blamed only if it ran alone, or as the only suspect.
 -- KEYS  1 worker entry (hash)  2 workers (set)  3 recovery list ('' in ARGV 11: unused)  4 recovery bell; then for each queue:
 --       list (base name), replay (list), scheduled (zset), claims (hash), bell (zset), events (stream)
 -- ARGV  1 worker  2 beat judged  3 client id judged  4 batch size  5 most messages a queue may hold (0: no limit)
@@ -12,9 +12,10 @@
 --@include event
 --@include parcel
 --@include replay
+--@include trial
 --@include giveback
 local PER_QUEUE = 6
-local entry = redis.call('HMGET', KEYS[1], 'epoch', 'dying', 'beat', 'client_id')
+local entry = redis.call('HMGET', KEYS[1], 'epoch', 'dying', 'beat', 'client_id', 'seen', 'trial')
 local queues = {}
 for k = 4, #KEYS - 1, PER_QUEUE do
   queues[#queues + 1] = {list = KEYS[k + 1], replay = KEYS[k + 2], scheduled = KEYS[k + 3], claims = KEYS[k + 4],
@@ -43,6 +44,7 @@ end
 local counts = {unstarted = 0, replay = 0, requeued = 0, scheduled = 0, exhausted = 0}
 local rules = {worker = ARGV[1], reason = ARGV[10], record = ARGV[8], ttl_ms = ARGV[9],
   blame = tonumber(entry[2] or started) == 1 and 'b' or 'i',
+  died_ms = tonumber(entry[5] or 0), sole = on_trial(entry[6], tonumber(entry[5] or 0)),
   max_resurrections = tonumber(ARGV[6]), max_interruptions = tonumber(ARGV[7]),
   exhausted_b = ARGV[12], exhausted_i = ARGV[13],
   list = ARGV[11] == '1' and KEYS[3] or '', bell = KEYS[4]}

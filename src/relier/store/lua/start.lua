@@ -2,16 +2,18 @@
 -- start: the process begins a task it holds a claim on. Asked again under the same claim, it says the same.
 -- KEYS  1 worker entry (hash)  2 claims (hash)  3 record (hash)  4 fence (string)  5 events (stream)  6 scheduled (zset)
 -- ARGV  1 worker  2 claim  3 task id  4 token  5 generation  6 task name  7 queue  8 record ttl ms
---       9 claims key template (queue, worker)  10 max resurrections of this task, or ''
+--       9 claims key template (queue, worker)  10 max resurrections of this task, or ''  11 of all others
+--       12 shortest trial ms  13 longest trial ms  14 how long a suspect waits for a worker without another, ms
 -- returns {'run', fence, starts, returns, root token, generation}
 --         {'replay', '0', 0, 0, root token, generation}  it had committed: send its consequences, do not run it
 --         {'stale'}  the claim is not ours any more: change nothing, run nothing
 --         {'drop'}   a copy of a task that ended, runs, or has gone further; its claim is ended here
---         {'busy'}   an earlier generation still runs; the message is scheduled to come again in a second
+--         {'busy'}   an earlier generation still runs, or another suspect is on trial here; the message comes again
 --@include clock
 --@include event
 --@include life
 --@include replay
+--@include trial
 --@include worker
 local worker, n, id, token, generation = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 if not alive(KEYS[1]) then return {'stale'} end
@@ -22,7 +24,7 @@ if mine[3] then
   return {'replay', '0', 0, 0, root, of}
 end
 
-local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token)
+local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token, 'k', 'y')
 if mine[2] then
   local fence, starts, returns = string.match(mine[2], '^(%d+)|(%d+)|(%d+)|')
   return {'run', fence, tonumber(starts), tonumber(returns), r[9] or token, r[2] or generation}
@@ -56,23 +58,30 @@ if verdict == 'drop' then
   event(KEYS[5], 'duplicate', id, worker, n, '')
   return {'drop'}
 end
+local at_us = now_us()
+local now_ms, again_ms = at_us / 1000, 1000
+if verdict == 'run' and state and tonumber(r[7] or 0) >= suspect_from(tonumber(ARGV[10] ~= '' and ARGV[10] or ARGV[11])) then
+  local ran_ms, waits_since_ms = tonumber(r[12] or 0), tonumber(r[13] or now_ms)
+  if not stand_trial(KEYS[1], KEYS[3], KEYS[2], n, now_ms, ran_ms, waits_since_ms, {unpack(ARGV, 12)}) then
+    verdict, again_ms = 'busy', 250
+  end
+end
 if verdict == 'busy' then
-  redis.call('ZADD', KEYS[6], int(now_us() / 1000 + 1000), mine[1])
+  redis.call('ZADD', KEYS[6], int(now_ms + again_ms), mine[1])
   redis.call('HDEL', KEYS[2], n)
   return {'busy'}
 end
 
-local at_us = now_us()
 local fence = math.max(tonumber(redis.call('GET', KEYS[4]) or 0) + 1, at_us)
 redis.call('SET', KEYS[4], int(fence))
 local root, starts, returns = r[9] or token, tonumber(r[8] or 0) + 1, tonumber(r[6] or 0) + tonumber(r[7] or 0)
 if not state then
   -- A message without a record still runs: stock producers write none, and records expire.
-  life = new_life(KEYS[3], r[10], token, int(asked), ARGV[6], ARGV[7], int(at_us / 1000))
+  life = new_life(KEYS[3], r[10], token, int(asked), ARGV[6], ARGV[7], int(now_ms))
   root, starts, returns = token, 1, 0
 end
 redis.call('HSET', KEYS[3], 's', 'r', 'g', int(asked), 'q', ARGV[7], 'w', worker, 'c', n, 'f', int(fence),
-  'a', starts, 'st', int(at_us / 1000), 't:' .. token, life .. ':' .. int(asked))
+  'a', starts, 'st', int(now_ms), 't:' .. token, life .. ':' .. int(asked))
 if ARGV[10] ~= '' then redis.call('HSET', KEYS[3], 'm', ARGV[10]) end
 redis.call('PEXPIRE', KEYS[3], ARGV[8])
 redis.call('HSET', KEYS[2], 's:' .. n, table.concat({int(fence), starts, returns, id}, '|'))

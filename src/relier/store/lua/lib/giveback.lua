@@ -1,6 +1,7 @@
 -- Move one claim of a dead process to where it continues. The caller has checked that it is dead.
 -- q: list, replay, scheduled, claims, bell, events (key names)
--- rules: blame ('b' its own death, 'i' its neighbours died too), max_resurrections, max_interruptions,
+-- rules: blame ('b' its own death, 'i' its neighbours died too), sole (the claim that did it, or nil),
+--        died_ms (when its worker did, or nil), max_resurrections, max_interruptions,
 --        record (key template), ttl_ms, worker, exhausted_b, exhausted_i (outcomes, made by the caller),
 --        list (where resurrected messages go, or '')
 -- returns 'unstarted' | 'replay' | 'requeued' | 'scheduled' | 'exhausted' | 'gone', task id, returns so far
@@ -31,14 +32,21 @@ local function give_back(q, n, rules)
     end
   else
     local record = string.format(rules.record, id)
-    local blame = redis.call('HINCRBY', record, rules.blame, 1)
-    local fields = redis.call('HMGET', record, 'b', 'i', 'm', 'g', 'rt')
-    returns = tonumber(fields[1] or 0) + tonumber(fields[2] or 0)
-    local limit = rules.max_interruptions
-    if rules.blame == 'b' then limit = tonumber(fields[3] or rules.max_resurrections) end
+    local how = rules.sole == n and 'b' or rules.blame
+    redis.call('HINCRBY', record, how, 1)
+    local fields = redis.call('HMGET', record, 'b', 'i', 'm', 'g', 'rt', 'st', 'k')
+    local deaths, interruptions = tonumber(fields[1] or 0), tonumber(fields[2] or 0)
+    returns = deaths + interruptions
+    local most = tonumber(fields[3] or rules.max_resurrections)
+    -- What made it a suspect was its own doing, if it is found out in the end.
+    local suspect = interruptions >= suspect_from(most) and suspect_from(most) or 0
+    if rules.died_ms then
+      local ran_ms = math.max(rules.died_ms - tonumber(fields[6] or 0), 0)
+      redis.call('HSET', record, 'k', int(math.min(ran_ms, tonumber(fields[7] or ran_ms))))
+    end
     redis.call('PEXPIRE', record, rules.ttl_ms)
-    if blame > limit then
-      local outcome = rules['exhausted_' .. rules.blame]
+    if how == 'b' and deaths + suspect > most or how == 'i' and interruptions > rules.max_interruptions then
+      local outcome = rules['exhausted_' .. how]
       redis.call('HSET', record, 's', 'c', 'c', '')
       to_replay(q, '0', fields[4] or '0', fields[5] or '', outcome, parcel)
       verdict = 'exhausted'
