@@ -41,6 +41,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     resurrection_batch_size: Annotated[int, Meta(ge=1, le=1000)]
     resurrection_max_queue_depth: Annotated[int, Meta(ge=0)]
     recovery_queue: Annotated[str, Meta(min_length=1)] | None
+    soft_timeout_s: Annotated[float, Meta(gt=0)] | None
+    hard_timeout_s: Annotated[float, Meta(gt=0)] | None
     env: Environment
     log_level: LogLevel
     cluster_name: Name
@@ -161,6 +163,20 @@ SETTINGS: tuple[Setting, ...] = (
         "Resurrected tasks go to this queue; unset: back to their own.",
     ),
     Setting(
+        "soft_timeout_s",
+        "RELIER_SOFT_TIMEOUT",
+        None,
+        "seconds, above 0",
+        "A task without a soft_timeout of its own is reported when it runs longer than this.",
+    ),
+    Setting(
+        "hard_timeout_s",
+        "RELIER_HARD_TIMEOUT",
+        None,
+        "seconds, above 0 and above RELIER_SOFT_TIMEOUT",
+        "A task without a hard_timeout of its own is stopped when it runs longer than this.",
+    ),
+    Setting(
         "env",
         "RELIER_ENV",
         "production",
@@ -213,6 +229,7 @@ def load(
     values: dict[str, Any] = {
         row.name: _value(row, env, dotenv, from_file, overrides) for row in SETTINGS
     }
+    _check_timeouts(values["soft_timeout_s"], values["hard_timeout_s"])
     return Settings(**values)
 
 
@@ -272,6 +289,14 @@ def _checked(row: Setting, raw: object, *, source: str) -> object:
             f"{source} is {shown!r}, which does not work ({problem}): set it to {row.takes}"
         ) from None
     return value
+
+
+def _check_timeouts(soft_s: float | None, hard_s: float | None) -> None:
+    if soft_s is not None and hard_s is not None and soft_s >= hard_s:
+        raise ConfigurationError(
+            f"RELIER_SOFT_TIMEOUT ({soft_s:g}) is not below RELIER_HARD_TIMEOUT ({hard_s:g}): no "
+            "task would live to see it; lower the first or raise the second"
+        )
 
 
 def _check_url(url: str) -> None:

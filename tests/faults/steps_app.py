@@ -6,6 +6,7 @@ worker per order, so that a test can afford one for each crash point.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import os
@@ -54,6 +55,13 @@ def make_app(broker: str, backend: str) -> Celery:
         if after:
             _await_end(after)
         raise ValueError("as told")
+
+    @rl_task(app=app, shared=False, name="stopped", soft_timeout=0.02, hard_timeout=0.04)
+    async def stopped() -> None:
+        """Run into the hard timeout, which is a commit of its own process."""
+        Journal.from_env().write("stopped")
+        await asyncio.sleep(COUNTED_DEADLINE_S)
+        Journal.from_env().write("outlived")
 
     @rl_task(app=app, shared=False, name="total")
     def total(values: list[int]) -> int:

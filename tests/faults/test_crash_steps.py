@@ -57,6 +57,16 @@ def _failure_in_chord(app: Any) -> str:
     return first
 
 
+def _stopped_in_chord(app: Any) -> str:
+    first, failed = str(uuid.uuid4()), app.tasks["failed"]
+    one = app.tasks["stopped"].s().set(queue=VICTIM, task_id=first)
+    one = one.set(link_error=[failed.s("part").set(queue=CALM)])
+    two = app.tasks["part"].s(2).set(queue=CALM)
+    body = app.tasks["total"].s().set(queue=CALM)
+    chord([one, two], body.on_error(failed.s("body").set(queue=CALM))).apply_async()
+    return first
+
+
 def _failing_chain_in_chord(app: Any) -> str:
     first, second = str(uuid.uuid4()), str(uuid.uuid4())
     failed = app.tasks["failed"]
@@ -107,6 +117,12 @@ LIVES = [
         _failure_in_chord,
         [("failed", "part"), ("failed", "body")],
         [("total",)],
+    ),
+    Life(
+        "hard timeout in chord",
+        _stopped_in_chord,
+        [("failed", "part"), ("failed", "body")],
+        [("total",), ("outlived",)],
     ),
     Life(
         "failing chain in chord",

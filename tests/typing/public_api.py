@@ -18,6 +18,19 @@ async def render(order_id: str, pages: int = 1) -> str:
     return order_id * pages
 
 
+async def save(ctx: TaskContext) -> None:
+    assert_type(ctx.deadline, float | None)
+
+
+@rl_task(soft_timeout=8, hard_timeout=10.5, on_soft_timeout=save, raise_on_soft=True)
+def slow(x: int) -> int:
+    return x
+
+
+@rl_task(on_soft_timeout=lambda: None)  # type: ignore[arg-type, misc]
+def unhooked() -> None: ...
+
+
 def dispatch() -> None:
     assert_type(add.push(1, 2), Receipt)
     assert_type(add.delay(1, y=2), Receipt)

@@ -29,6 +29,7 @@ WORDS = {
     "replay": "its consequences are to be sent again",
     "exhausted": "gave up: died too often",
     "condemned": "stopped",
+    "overtime": "ran over its soft timeout",
     "deferred": "put off",
     "duplicate": "a copy was dropped",
     "dead": "became a dead letter",

@@ -10,6 +10,8 @@ from __future__ import annotations
 import msgspec
 
 VERSION = 1
+HARD_TIMEOUT = "hard_timeout"
+"""Why a task that was stopped is a dead letter."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -108,6 +110,12 @@ def decode(data: bytes) -> Outcome:
 def printable(text: str, most: int = 500) -> str:
     """Return text that every encoder takes: file names and exceptions may hold lone surrogates."""
     return text[:most].encode("utf-8", "backslashreplace").decode()
+
+
+def timed_out(message: str) -> Outcome:
+    """Return the outcome of a task that was stopped at its hard timeout."""
+    failure = Failure("HardTimeoutError", "relier.errors", [message])
+    return Outcome(state="FAILURE", failure=failure, letter=HARD_TIMEOUT)
 
 
 def exhausted(reason: str, message: str) -> Outcome:

@@ -13,7 +13,7 @@ from relier.store.scripts import load
 from relier.store.ttl import ENDED_RECORD_TTL_MS, LIVE_RECORD_TTL_MS
 
 _START, _FINISH, _COMMIT, _ACK = load("start"), load("finish"), load("commit"), load("ack")
-_ABANDON, _CONDEMN = load("abandon"), load("condemn")
+_ABANDON, _CONDEMN, _OVERTIME = load("abandon"), load("condemn"), load("overtime")
 
 
 class Started(NamedTuple):
@@ -203,6 +203,17 @@ def condemn(keys: Keys, claim: Claim, task_id: str, reason: str, outcome: bytes)
     ]
     arguments: list[Argument] = [claim.worker, claim.number, task_id, reason, outcome]
     return Operation(_CONDEMN, names, arguments, bool)
+
+
+def overtime(keys: Keys, claim: Claim, task_id: str, detail: str) -> Operation[bool]:
+    """Write down that a running task is over its soft timeout."""
+    names = [
+        keys.worker(claim.worker),
+        keys.claims(claim.queue, claim.worker),
+        keys.events(claim.queue),
+    ]
+    arguments: list[Argument] = [claim.worker, claim.number, task_id, detail]
+    return Operation(_OVERTIME, names, arguments, bool)
 
 
 def _ack_keys(keys: Keys, claim: Claim, task_id: str, target: str) -> list[str]:

@@ -25,6 +25,7 @@ class TaskContext:
         resurrections: how often it came back from a dead process.
         fence: the fencing token, one growing integer per server; 0 outside a worker.
         started_at: unix time in seconds at which this execution began.
+        deadline: unix time in seconds of its hard timeout, or None.
     """
 
     task_id: str
@@ -36,6 +37,7 @@ class TaskContext:
     resurrections: int
     fence: int
     started_at: float
+    deadline: float | None = None
 
 
 _current: ContextVar[TaskContext | None] = ContextVar("relier_task_context", default=None)
@@ -67,6 +69,7 @@ def context_of(task: Any) -> TaskContext:
         resurrections=run.started.returns if run else 0,
         fence=run.started.fence if run else 0,
         started_at=time.time(),
+        deadline=run.timed.deadline if run and run.timed else None,
     )
 
 

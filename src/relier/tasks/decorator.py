@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
-import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from celery import Celery, current_app
 from celery.utils.functional import head_from_fun
 
 from relier.errors import ConfigurationError
-from relier.tasks.context import context_of, current
+from relier.protocol import timeouts
+from relier.tasks.context import TaskContext, context_of, current
 from relier.tasks.receipt import Receipt
-from relier.tasks.task import RelierTask
+from relier.tasks.task import RelierTask, timed_of
+from relier.worker.coroutines import complete
+
+SoftTimeoutHook = Callable[[TaskContext], Any]
+"""Called with the task's context; may be a coroutine function."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 _CONTEXT_PARAMETER = "ctx"
-_CANCEL_WITHIN_S = 5.0
-_loops = threading.local()
 
 
 class ProtectedTask(Protocol, Generic[P, R_co]):
@@ -49,6 +50,10 @@ def rl_task(function: Callable[P, R], /) -> ProtectedTask[P, R]: ...
 def rl_task(
     *,
     queue: str = ...,
+    soft_timeout: float | None = ...,
+    hard_timeout: float | None = ...,
+    on_soft_timeout: SoftTimeoutHook | None = ...,
+    raise_on_soft: bool = ...,
     max_resurrections: int | None = ...,
     name: str | None = ...,
     app: Celery | None = ...,
@@ -61,6 +66,10 @@ def rl_task(
     /,
     *,
     queue: str | None = None,
+    soft_timeout: float | None = None,
+    hard_timeout: float | None = None,
+    on_soft_timeout: SoftTimeoutHook | None = None,
+    raise_on_soft: bool = False,
     max_resurrections: int | None = None,
     name: str | None = None,
     app: Celery | None = None,
@@ -70,6 +79,15 @@ def rl_task(
 
     Args:
         queue: where its messages go; None leaves that to Celery's routing ("celery" by default).
+        soft_timeout: seconds its body may run before people are told and the hook is called; None
+            takes the setting ``SOFT_TIMEOUT``, infinity none.
+        hard_timeout: seconds after which it is stopped and becomes a dead letter with a
+            ``HardTimeoutError``; None takes the setting ``HARD_TIMEOUT``, infinity none. A
+            coroutine is cancelled first; under threads and solo a ``def`` only counts as stopped.
+        on_soft_timeout: a function or coroutine function that takes the task's context and runs
+            beside the task, to save partial state, say; what it raises is only reported.
+        raise_on_soft: also raise Celery's ``SoftTimeLimitExceeded`` in the body (not in a ``def``
+            under threads).
         max_resurrections: how often it may come back after killing its own process; None takes
             the setting ``MAX_RESURRECTIONS``.
         name: the task's name; None makes it from module and function.
@@ -81,6 +99,17 @@ def rl_task(
     """
     if max_resurrections is not None and max_resurrections < 0:
         raise ConfigurationError("max_resurrections must be 0 or more")
+    _checked(timeouts.limits, soft_timeout, hard_timeout)
+    _checked(timeouts.check_hook, on_soft_timeout)
+    own = {
+        "max_resurrections": max_resurrections,
+        "soft_timeout": soft_timeout,
+        "hard_timeout": hard_timeout,
+        "on_soft_timeout": staticmethod(on_soft_timeout) if on_soft_timeout else None,
+        "raise_on_soft": raise_on_soft or None,
+        "name": name,
+        "queue": queue,
+    }
 
     def decorate(function: Callable[..., Any]) -> Any:
         if "Request" in celery_options:
@@ -91,19 +120,35 @@ def rl_task(
                 f"{options['base'].__name__} must derive from relier's RelierTask: "
                 "class MyTask(RelierTask): ..."
             )
-        if queue is not None:
-            options["queue"] = queue
-        if max_resurrections is not None:
-            options["max_resurrections"] = max_resurrections
-        if name is not None:
-            options["name"] = name
+        options.update({key: value for key, value in own.items() if value is not None})
+        options["runs_coroutine"] = inspect.iscoroutinefunction(function)
         owner = app or _owner()
+        _check_timeouts(options, owner)
         bound = bool(options.pop("bind", False))
         if not bound:
             options["__header__"] = staticmethod(head_from_fun(_head(function)))
         return owner.task(bind=True, **options)(_body(function, bound=bound))
 
     return decorate if function is None else decorate(function)
+
+
+def _check_timeouts(options: dict[str, Any], owner: Celery) -> None:
+    """Check a task's timeouts together with those of its base class and of the settings."""
+    base, settings = options["base"], owner.relier.settings
+    _checked(
+        timeouts.limits,
+        options.get("soft_timeout", base.soft_timeout),
+        options.get("hard_timeout", base.hard_timeout),
+        default_soft_s=settings.soft_timeout_s,
+        default_hard_s=settings.hard_timeout_s,
+    )
+
+
+def _checked(check: Callable[..., object], *values: Any, **others: Any) -> None:
+    try:
+        check(*values, **others)
+    except ValueError as problem:
+        raise ConfigurationError(str(problem)) from None
 
 
 def _owner() -> Celery:
@@ -131,13 +176,16 @@ def _body(function: Callable[..., Any], *, bound: bool) -> Callable[..., Any]:
     @functools.wraps(function)
     def body(task: Any, *args: Any, **kwargs: Any) -> Any:
         context = context_of(task)
+        timed = timed_of(task)
         token = current.set(context)
         try:
+            if timed is not None:
+                timed.enter(context)
             if wants_context:
                 kwargs[_CONTEXT_PARAMETER] = context
             positional = (task, *args) if bound else args
             result = function(*positional, **kwargs)
-            return _complete(result) if is_async else result
+            return complete(result, timed) if is_async else result
         finally:
             current.reset(token)
 
@@ -168,30 +216,3 @@ def _dispatch_signature(signature: inspect.Signature, *, bound: bool) -> inspect
         task = inspect.Parameter("_task", inspect.Parameter.POSITIONAL_ONLY)
         parameters.insert(0, task)
     return signature.replace(parameters=parameters)
-
-
-def _complete(coroutine: Coroutine[Any, Any, R]) -> R:
-    """Run a coroutine on this thread's own event loop, which lives as long as the thread.
-
-    One loop for all its tasks: clients that a task opens may be used by the next.
-    """
-    runner: asyncio.Runner | None = getattr(_loops, "runner", None)
-    if runner is None:
-        runner = _loops.runner = asyncio.Runner()
-    loop = runner.get_loop()
-    task = loop.create_task(coroutine)
-    try:
-        return loop.run_until_complete(task)
-    finally:
-        if not task.done():
-            # A time limit was raised into the loop: nothing of the task may go on beside the next.
-            _stop(runner, task)
-
-
-def _stop(runner: asyncio.Runner, task: asyncio.Task[Any]) -> None:
-    """Cancel a coroutine that was left; one that will not end loses its loop."""
-    task.cancel()
-    loop = runner.get_loop()
-    loop.run_until_complete(asyncio.wait({task}, timeout=_CANCEL_WITHIN_S))
-    if not task.done():
-        _loops.runner = None

@@ -19,6 +19,7 @@ from relier.tasks.results import subscribe_late
 from relier.tasks.task import Protected, RelierTask, protect
 from relier.worker import transport
 from relier.worker.membership import Membership
+from relier.worker.timeouts import Timekeeper
 
 _DEFAULT_URL = "redis://127.0.0.1:6379/0"
 _CONTRADICTIONS = {
@@ -51,6 +52,7 @@ class Relier:
         prefix = (app.conf.get("broker_transport_options") or {}).get("global_keyprefix", "")
         self.broker = Broker(address, self.settings, prefix)
         self.membership = Membership(self.broker)
+        self.timekeeper = Timekeeper(self.broker)
         self._refuse_other_servers(address)
         self._configure(url)
         app.relier = self

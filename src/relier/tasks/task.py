@@ -11,6 +11,7 @@ from relier.tasks.dispatch import Dispatcher
 from relier.tasks.receipt import Receipt, Receipts
 from relier.worker.execution import Execution, Run
 from relier.worker.publish import held_back
+from relier.worker.timeouts import Timed
 
 
 class TraceSlot:
@@ -27,7 +28,9 @@ class TraceSlot:
         if celery_trace is None:
             task.__dict__.pop("_relier_trace", None)
         else:
-            task.__dict__["_relier_trace"] = Execution(task, task.app.relier.broker, celery_trace)
+            task.__dict__["_relier_trace"] = Execution(
+                task, task.app.relier.timekeeper, celery_trace
+            )
 
 
 class Protected:
@@ -40,6 +43,11 @@ class Protected:
     reject_on_worker_lost = False
     retry_on_worker_lost = False
     max_resurrections: int | None = None
+    soft_timeout: float | None = None
+    hard_timeout: float | None = None
+    on_soft_timeout: Callable[[Any], Any] | None = None
+    raise_on_soft = False
+    runs_coroutine = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -116,6 +124,12 @@ class RelierTask(Protected, Task):
     async def apush_many(self, calls: Iterable[Any]) -> Receipts:
         """Dispatch many calls from asyncio code; like :meth:`push_many`."""
         return await self.dispatcher.apush_many(calls)
+
+
+def timed_of(task: Any) -> Timed | None:
+    """Return the running execution's timeouts, if it has any."""
+    run: Run | None = getattr(task.request, "relier_run", None)
+    return run.timed if run is not None else None
 
 
 def protect(task: Any) -> None:

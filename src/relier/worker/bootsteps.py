@@ -10,6 +10,7 @@ from celery import bootsteps, signals
 from relier.errors import ConfigurationError, RedisConnectionError
 from relier.phoenix.service import Phoenix
 from relier.store.preflight import preflight
+from relier.worker import timing
 from relier.worker.membership import Membership
 from relier.worker.transport import Transport
 
@@ -28,6 +29,9 @@ class Fleet(bootsteps.StartStopStep):
         self._phoenix: Phoenix | None = None
         self._timer: Any = None
         self._membership: Membership | None = None
+        if _pool_name(consumer) == "prefork":
+            # Now, for its processes are forked before this step is started.
+            consumer.app.relier.timekeeper.watch_pool()
 
     def start(self, consumer: Any) -> None:
         """Join, or, after a lost connection, begin a new epoch."""
@@ -53,13 +57,20 @@ class Fleet(bootsteps.StartStopStep):
 
     def _join(self, consumer: Any, membership: Membership) -> None:
         preflight(membership.broker)
-        membership.pool = type(consumer.pool).__module__.rpartition(".")[2]
+        membership.pool = _pool_name(consumer)
         membership.concurrency = consumer.pool.num_processes or 1
         membership.name = consumer.hostname
         membership.join()
         self._phoenix = Phoenix(membership.broker)
         self._phoenix.start()
         signals.worker_shutdown.connect(self._leave, weak=False)
+        self._say_what_the_pool_cannot(consumer)
+
+    def _say_what_the_pool_cannot(self, consumer: Any) -> None:
+        protected = [each for each in consumer.app.tasks.values() if hasattr(each, "hard_timeout")]
+        said = timing.what_a_pool_cannot(_pool_name(consumer), protected)
+        if said:
+            logger.warning(said)
 
     def _watch_pool(self, consumer: Any) -> None:
         """Notice a dead pool process in a tenth of a second; Celery's own look takes up to 5 s."""
@@ -75,3 +86,7 @@ class Fleet(bootsteps.StartStopStep):
             self._phoenix.stop()
         if self._membership is not None:
             self._membership.leave()
+
+
+def _pool_name(consumer: Any) -> str:
+    return type(consumer.pool).__module__.rpartition(".")[2]

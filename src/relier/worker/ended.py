@@ -14,11 +14,13 @@ class Ended(NamedTuple):
         state: Celery's state.
         value: what it returned, or the exception.
         einfo: of an exception.
+        letter: why the task goes to the dead letters, or "" when it does not.
     """
 
     state: str
     value: Any
     einfo: ExceptionInfo | None = None
+    letter: str = ""
 
     @property
     def traceback(self) -> str:

@@ -32,18 +32,26 @@ from celery.exceptions import (
 from celery.utils.serialization import get_pickleable_etype, get_pickleable_exception
 from kombu.exceptions import OperationalError
 
-from relier.errors import ConfigurationError, PayloadError, RedisConnectionError, RelierError
+from relier.errors import (
+    ConfigurationError,
+    HardTimeoutError,
+    PayloadError,
+    RedisConnectionError,
+    RelierError,
+)
 from relier.protocol import identity
 from relier.protocol.identity import Claim, Identity
-from relier.protocol.outcome import Outcome, printable
+from relier.protocol.outcome import HARD_TIMEOUT, Outcome, printable
+from relier.protocol.timeouts import overdue
 from relier.store import reaping, running
-from relier.store.broker import Broker
 from relier.store.operations import Operation
 from relier.store.running import Started
 from relier.worker import consequences, fusion, replay, telling
 from relier.worker.ended import Ended
 from relier.worker.grip import REQUEST_KEY, Grip
 from relier.worker.publish import Consequence, Outbox
+from relier.worker.timeouts import Timed, Timekeeper
+from relier.worker.timing import timing_of
 
 logger = logging.getLogger(__name__)
 trace_logger = logging.getLogger("celery.app.trace")
@@ -77,6 +85,7 @@ class Run:
         "started",
         "started_at",
         "task",
+        "timed",
     )
 
     def __init__(self, task: Any, request: Context, grip: Grip, who: Identity) -> None:
@@ -89,6 +98,7 @@ class Run:
         self.replaced = False
         self.started: Started = Started("stale")
         self.started_at = time.monotonic()
+        self.timed: Timed | None = None
 
     @property
     def parent(self) -> Consequence:
@@ -101,13 +111,15 @@ class Execution:
 
     Args:
         task: the task.
-        broker: the broker its messages come from.
+        keeper: holds its executions to their timeouts, and knows the broker.
         celery_trace: Celery's own trace function, for runs without a claim.
     """
 
-    def __init__(self, task: Any, broker: Broker, celery_trace: Callable[..., Any]) -> None:
+    def __init__(self, task: Any, keeper: Timekeeper, celery_trace: Callable[..., Any]) -> None:
         self._task = task
-        self._broker = broker
+        self._keeper = keeper
+        self._timing = timing_of(task)
+        broker = self._broker = keeper.broker
         self._celery_trace = celery_trace
         self._pid = os.getpid()
         self._fused = fusion.fused(task.backend, broker.address)
@@ -141,6 +153,8 @@ class Execution:
                 return self._replayed(run)
             self._announce(run)
             ended = self._body(run)
+            if run.timed is not None and run.timed.expired:
+                ended = self._timed_out(run, ended)
             return self._settle(run, ended)
         except Exception as error:  # noqa: BLE001 - the claim must not be lost with the exception
             return self._surrender(run, error)
@@ -174,13 +188,11 @@ class Execution:
 
     def _body(self, run: Run) -> Ended:
         """Run the user's function; every way it can end is a value."""
-        task, request = run.task, run.request
+        request = run.request
         try:
             if not isinstance(request.kwargs, Mapping):
                 raise InvalidTaskError("Task keyword arguments is not a mapping")
-            if task_has_custom(task, "before_start"):
-                task.before_start(request.id, request.args, request.kwargs)
-            value = self._call(*request.args, **request.kwargs)
+            value = self._run_function(run) if self._timing is None else self._run_timed(run)
         except Retry as error:
             return Ended(states.RETRY, error, ExceptionInfo())
         except Reject as error:
@@ -197,6 +209,36 @@ class Execution:
             # retry(throw=False): the body returned, but the task goes on as its next generation.
             return Ended(states.RETRY, Retry("retried without raising"), None)
         return Ended(states.SUCCESS, value)
+
+    def _run_function(self, run: Run) -> Any:
+        task, request = run.task, run.request
+        if task_has_custom(task, "before_start"):
+            task.before_start(request.id, request.args, request.kwargs)
+        return self._call(*request.args, **request.kwargs)
+
+    def _run_timed(self, run: Run) -> Any:
+        assert self._timing is not None
+        timed = run.timed = self._keeper.timed(self._timing, run.claim, run.request.id)
+        try:
+            try:
+                timed.begin()
+                return self._run_function(run)
+            finally:
+                # By itself: an interruption may arrive on this very line.
+                timed.leave_body()
+        finally:
+            timed.end()
+
+    def _timed_out(self, run: Run, ended: Ended) -> Ended:
+        """Return the end of a coroutine that was cancelled, whatever it made of that."""
+        assert self._timing is not None
+        # A retry would begin the same anew: it is stopped for good.
+        run.outbox.messages.clear()
+        run.replaced = False
+        error = HardTimeoutError(overdue(run.task.name, self._timing.limits.hard_s or 0.0))
+        if isinstance(ended.value, BaseException):
+            error = error.with_traceback(ended.value.__traceback__)
+        return self._failed(error)._replace(letter=HARD_TIMEOUT)
 
     def _failed(self, error: BaseException) -> Ended:
         cause = get_pickleable_exception(error)
@@ -250,7 +292,7 @@ class Execution:
 
     def _nothing_follows(self, run: Run, ended: Ended, stores: bool) -> bool:
         request = run.request
-        going_on = run.replaced or bool(run.outbox.messages)
+        going_on = run.replaced or bool(run.outbox.messages or ended.letter)
         if going_on or ended.state in (states.RETRY, states.REJECTED):
             return False
         if stores and not self._fused:

@@ -41,6 +41,7 @@ def saved(task: Any, outbox: Outbox, task_id: str, ended: Ended, *, replaced: bo
         next=own[-1] if own else None,
         published=others,
         continued=replaced and not own,
+        letter=ended.letter,
     )
 
 

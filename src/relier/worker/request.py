@@ -15,10 +15,12 @@ from celery.worker import request as celery_request
 from celery.worker import state as worker_state
 
 from relier.protocol import outcome as outcomes
-from relier.protocol.outcome import Failure, Outcome, printable
+from relier.protocol.outcome import Outcome, printable
 from relier.store import reaping, running
 from relier.worker.grip import REQUEST_KEY, Grip
 from relier.worker.membership import Held, Membership
+from relier.worker.overdue import Overdue, Watched
+from relier.worker.timing import limits_of, overdue
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +30,8 @@ class Request(celery_request.Request):
 
     _grip: Grip | None = None
     _membership: Membership
+    _watchman: Overdue | None = None
+    _stopped = False
 
     def __init__(self, message: Any, **kwargs: Any) -> None:
         held: Held | None = message.properties.pop(REQUEST_KEY, None)
@@ -38,10 +42,28 @@ class Request(celery_request.Request):
             self._grip = Grip(held.claim, held.delivery_tag, held.outcome, held.replays)
             self._request_dict[REQUEST_KEY] = self._grip
 
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """Hear that a process took the task; if it has a hard timeout, watch that process."""
+        super().on_accepted(pid, time_accepted)
+        if self._grip is None or self._grip.outcome is not None:
+            return
+        hard_s = limits_of(self.task).hard_s
+        watchman = self.app.relier.timekeeper.overdue
+        if hard_s is not None and watchman is not None:
+            self._watchman = watchman
+            watched = Watched(pid, int(self._grip.claim.number), hard_s, self._stop)
+            watchman.watch(watched, time_accepted)
+
+    def _stop(self) -> None:
+        """Note that the process dies of the hard timeout, just before it does."""
+        self._stopped = True
+
     def acknowledge(self) -> None:
         """Free the credit; the claim is the pool process's to end."""
         if self._grip is not None:
             self._membership.free(self._tag)
+            if self._watchman is not None:
+                self._watchman.forget(int(self._grip.claim.number))
         super().acknowledge()
 
     def reject(self, requeue: bool = False) -> None:
@@ -86,8 +108,10 @@ class Request(celery_request.Request):
         error = getattr(exc_info.exception, "exc", None) or exc_info.exception
         worker_state.task_ready(self)
         try:
-            if isinstance(error, TimeLimitExceeded):
-                self._timed_out(error)
+            if self._stopped:
+                self._timed_out(limits_of(self.task).hard_s or 0.0)
+            elif isinstance(error, TimeLimitExceeded):
+                self._timed_out(float(error.args[0]))
             elif not worker_state.should_terminate:
                 self._process_died(f"{type(error).__name__}: {error}")
         finally:
@@ -98,12 +122,11 @@ class Request(celery_request.Request):
         if self._grip is None or soft:
             super().on_timeout(soft, timeout)
 
-    def _timed_out(self, error: TimeLimitExceeded) -> None:
-        message = f"{self.name} was stopped: it ran longer than its hard timeout ({error})"
-        failure = Failure("HardTimeoutError", "relier.errors", [message])
-        outcome = Outcome("FAILURE", failure=failure, letter="hard_timeout")
-        if self._condemn("hard timeout", outcome):
-            logger.error("%s[%s] was stopped at its hard timeout (%s)", self.name, self.id, error)
+    def _timed_out(self, hard_s: float) -> None:
+        if self._condemn("hard timeout", overdue(self.name, hard_s)):
+            logger.error(
+                "%s[%s] was stopped at its hard timeout (%g s)", self.name, self.id, hard_s
+            )
         else:
             # It had committed, or not started: its process is stopped all the same.
             self._process_died("hard timeout")

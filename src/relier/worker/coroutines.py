@@ -1,0 +1,48 @@
+"""Run a task's coroutine to its end, inside its timeouts."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from relier.worker.timeouts import Timed
+
+R = TypeVar("R")
+
+_CANCEL_WITHIN_S = 5.0
+_loops = threading.local()
+
+
+def complete(coroutine: Coroutine[Any, Any, R], timed: Timed | None) -> R:
+    """Run a coroutine on this thread's own event loop, which lives as long as the thread.
+
+    One loop for all its tasks: clients that a task opens may be used by the next.
+    """
+    runner: asyncio.Runner | None = getattr(_loops, "runner", None)
+    if runner is None:
+        runner = _loops.runner = asyncio.Runner()
+    loop = runner.get_loop()
+    task: asyncio.Task[R]
+    task = loop.create_task(coroutine if timed is None else timed.coroutine(coroutine))
+    try:
+        if timed is not None:
+            timed.on_loop(loop, task)
+        return loop.run_until_complete(task)
+    finally:
+        if not task.done():
+            # A time limit was raised into the loop: nothing of the task may go on beside the next,
+            # and nothing of its hook.
+            _stop(runner, task)
+        if timed is not None and not timed.off_loop():
+            _loops.runner = None
+
+
+def _stop(runner: asyncio.Runner, task: asyncio.Task[Any]) -> None:
+    """Cancel a coroutine that was left; one that will not end loses its loop."""
+    task.cancel()
+    loop = runner.get_loop()
+    loop.run_until_complete(asyncio.wait({task}, timeout=_CANCEL_WITHIN_S))
+    if not task.done():
+        _loops.runner = None
