@@ -24,7 +24,7 @@ from model.state import (
     Redis,
     derive,
 )
-from relier.store import letters, reading
+from relier.store import claiming, letters, reading
 from relier.store.address import Address
 from relier.store.client import Store
 from relier.store.embedded import EmbeddedServer
@@ -72,6 +72,14 @@ class Scene(RealScripts):
         outcome = self.body(worker, number, kind)
         self.send_and_ack(worker, number, outcome)
         return outcome
+
+    def disown(self, *numbers: int) -> int:
+        """Let the first worker's main process find that nobody works under its claims."""
+        claims = [self._numbers[number] for number in numbers]
+        real = [claim.number for claim in claims]
+        return self.store.run(
+            claiming.disown(self.keys, claims[0].worker, QUEUE, real, "forgotten")
+        )
 
     def now(self) -> Redis:
         """Return what the server holds."""
@@ -340,6 +348,27 @@ def test_a_release_that_comes_late_takes_no_later_letter(scene: Scene) -> None:
     assert store.run(letters.revive(store.keys, QUEUE, letter_id, late, at_ms)) == 0
     assert client.llen(QUEUE) == 0
     assert reading.dead(store, QUEUE, 2) == [(letter_id, at_ms + 1)], "the later letter stays"
+
+
+def test_what_nobody_runs_any_more_goes_back_and_is_not_blamed(scene: Scene) -> None:
+    for message in (A, B):
+        scene.enqueue(message)
+    running, committed = scene.begin(), scene.begin()
+    outcome = scene.body(1, committed, "ok")
+    scene.enqueue(Message("c", 0, "t3"))
+    held = scene.take()
+    assert [scene.disown(running, committed, held) for _ in range(2)] == [2, 0]
+    now = scene.now()
+    assert (now.queue, [each.message for each in now.replay]) == ((A,), [B])
+    assert [claim.number for claim in now.claims] == [held], "what had not started stays"
+    assert (scene.of("a").state, scene.of("b").state) == (QUEUED, COMMITTED)
+    assert not scene.ack(1, committed)
+    replayed = scene.take(2)
+    assert scene.start(2, replayed)[0] == "replay"
+    assert scene.send_and_ack(2, replayed, outcome) == ["queued"]
+    scene.run(2)
+    ended = scene.of("a")
+    assert (ended.state, ended.blame, ended.interruptions) == (ENDED, 0, 0)
 
 
 def test_a_task_that_outlives_its_record_leaves_none_behind(scene: Scene) -> None:

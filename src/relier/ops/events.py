@@ -25,6 +25,7 @@ WORDS = {
     "ended": "ended",
     "next": "published its next generation",
     "returned": "went back unstarted",
+    "disowned": "went back: the server had forgotten how it ended",
     "requeued": "resurrected",
     "replay": "its consequences are to be sent again",
     "exhausted": "gave up: died too often",

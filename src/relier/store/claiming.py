@@ -18,6 +18,7 @@ _MOST_PROMOTED = 100
 
 _HELLO, _BEAT, _GOODBYE = load("hello"), load("beat"), load("goodbye")
 _CLAIM, _RELEASE, _RECONCILE = load("claim"), load("release"), load("reconcile")
+_DISOWN = load("disown")
 _REQUEUE = load("requeue")
 _BURY, _DEFER, _DISCARD = load("bury"), load("defer"), load("discard")
 
@@ -154,6 +155,26 @@ def reconcile(
             keys.replay(queue),
         )
     return Operation(_RECONCILE, names, [epoch, *held], int)
+
+
+def disown(
+    keys: Keys, worker: str, queue: str, numbers: Sequence[str], reason: str
+) -> Operation[int]:
+    """Give back claims of one queue that have started and that nobody works under any more.
+
+    Returns:
+        How many went back; those that have ended, or never started, are left alone.
+    """
+    names = [
+        keys.worker(worker),
+        keys.list(queue),
+        keys.claims(queue, worker),
+        keys.bell(queue),
+        keys.replay(queue),
+        keys.events(queue),
+    ]
+    youngest_first = sorted(numbers, key=int, reverse=True)
+    return Operation(_DISOWN, names, [worker, keys.task_template, reason, *youngest_first], int)
 
 
 def bury(

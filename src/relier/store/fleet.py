@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from redis import exceptions
 
+from relier.protocol.identity import Claim
 from relier.store.client import Store, judge
 
 
@@ -43,6 +44,24 @@ def survey(store: Store) -> Survey:
 def known_queues(store: Store) -> list[str]:
     """Return the names of the queues relier has seen."""
     return sorted(_texts(store.redis.smembers(store.keys.queues)))
+
+
+def started_claims(store: Store, worker: str, queues: Sequence[str]) -> set[Claim]:
+    """Return a worker's claims that have started, the committed ones among them."""
+    try:
+        with store.redis.pipeline(transaction=False) as pipe:
+            for queue in queues:
+                pipe.hkeys(store.keys.claims(queue, worker))
+            found = pipe.execute()
+    except exceptions.RedisError as error:
+        judge(error, store.address, out_of_time=True)
+        raise
+    return {
+        Claim(worker, queue, field.removeprefix("s:"))
+        for queue, fields in zip(queues, found, strict=True)
+        for field in _texts(fields)
+        if field.startswith("s:")
+    }
 
 
 def take_tick(store: Store, tick_ms: int) -> bool:

@@ -256,13 +256,23 @@ class Execution:
         except Exception as error:  # noqa: BLE001 - a result that cannot be encoded fails its task
             ended = self._failed(error)
             operation, saved = self._commit_operation(run, ended)
-        committed = self._persist(operation, run)
+        committed = self._persist(operation, run) or (
+            self._starts_again(run) and self._persist(operation, run)
+        )
         if committed and saved is not None:
             self._send_and_ack(run, ended, saved, again=False)
         if not committed:
             return self._lost(run)
         telling.tell(run, ended)
         return telling.answer(run, ended)
+
+    def _starts_again(self, run: Run) -> bool:
+        """Return whether the claim is still ours and the server knows again that it started.
+
+        One that lost its last writes may have forgotten it. Where the claim is another's, or has
+        ended, ``start`` says so.
+        """
+        return self._persist(self._start_operation(run), run).verdict == "run"
 
     def _commit_operation(self, run: Run, ended: Ended) -> tuple[Operation[bool], Outcome | None]:
         """Return what commits this end, and the outcome from which more follows, if any."""

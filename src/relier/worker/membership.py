@@ -15,14 +15,16 @@ import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from relier.errors import RedisConnectionError
 from relier.protocol.identity import Claim, mint_worker_id
 from relier.protocol.outcome import printable
-from relier.store import claiming, running
+from relier.store import claiming, fleet, running
 from relier.store.broker import Broker
 from relier.store.claiming import Ended, Unread
 from relier.store.operations import Argument, Operation
+from relier.worker.audit import Audit
 from relier.worker.beat import Beat
 
 logger = logging.getLogger(__name__)
@@ -61,6 +63,9 @@ class Membership:
         self.epoch = 0
         self.queues: set[str] = set()
         self.held: dict[str, Held] = {}
+        # A request is referred to for as long as any pool may still run it, and no longer.
+        self.requests: WeakValueDictionary[Claim, Any] = WeakValueDictionary()
+        self.audit = Audit()
         self.concurrency = 1
         self.pool = "none"
         self.name = ""
@@ -68,6 +73,7 @@ class Membership:
         self._ended: dict[str, list[Ended]] = {}  # until the server was told
         self._owed: list[Operation[Any]] = []
         self._shunned: dict[str, float] = {}
+        self._audited_at_s = 0.0
         self._lock = threading.RLock()
         self._beat: Beat | None = None
         self._pid = 0
@@ -187,10 +193,11 @@ class Membership:
 
     def give_back(self, tags: list[str]) -> None:
         """Return unstarted claims to the head of their queues."""
+        begun = self.begun()
         by_queue: dict[str, list[str]] = {}
         for tag in tags:
             held = self.free(tag)
-            if held and held.claim.worker == self.worker_id:
+            if held and held.claim.worker == self.worker_id and held.claim not in begun:
                 by_queue.setdefault(held.claim.queue, []).append(held.claim.number)
         for queue, numbers in by_queue.items():
             self.broker.store.run(
@@ -246,6 +253,52 @@ class Membership:
             with self._lock:
                 self._owed.pop(0)
 
+    # -- what a restarted server has forgotten
+
+    def compare_at_times(self) -> None:
+        """Once a heartbeat TTL, while there is doubt, give back what only the server believes in.
+
+        What is owed comes first: it says more of a claim than that nobody works under it.
+        """
+        now_s, ttl_s = time.monotonic(), self.broker.settings.heartbeat_ttl_s
+        if not self.audit.open or self._owed or now_s - self._audited_at_s < ttl_s:
+            return
+        self._audited_at_s = now_s
+        try:
+            self._compare()
+        except RedisConnectionError:
+            raise
+        except Exception:
+            logger.exception("could not compare claims with the server's; trying again")
+
+    def _compare(self) -> None:
+        worker, keys = self.worker_id, self.broker.keys
+        started = fleet.started_claims(self.broker.store, worker, sorted(self.queues))
+        lapsed: dict[str, list[str]] = {}
+        for claim in self.audit.look(started, self._in_hand()):
+            lapsed.setdefault(claim.queue, []).append(claim.number)
+        reason = "the server had forgotten how it ended"
+        for queue, numbers in lapsed.items():
+            returned = self.broker.store.run(claiming.disown(keys, worker, queue, numbers, reason))
+            logger.warning(
+                "a restarted server took %d tasks of queue %s for running that no process here "
+                "runs; they go back",
+                returned,
+                queue,
+            )
+
+    def begun(self) -> set[Claim]:
+        """Return the claims that a process or thread is known to have begun to work under.
+
+        The server may have forgotten that they started. Their own processes tell it again.
+        """
+        requests = [(each.key, each()) for each in self.requests.valuerefs()]
+        return {claim for claim, request in requests if request is not None and request.begun}
+
+    def _in_hand(self) -> set[Claim]:
+        # valuerefs copies in one step; iterating would meet the main thread's additions.
+        return {reference.key for reference in self.requests.valuerefs()}
+
     # -- epochs
 
     def new_epoch(self) -> None:
@@ -273,6 +326,7 @@ class Membership:
 
     def _reconcile(self, epoch: int, held: list[str]) -> None:
         worker = self.worker_id
+        held += [claim.number for claim in self.begun()]
         operation = claiming.reconcile(self.broker.keys, worker, epoch, sorted(self.queues), held)
         if self.broker.store.run(operation) < 0:
             self.rejoin(worker)

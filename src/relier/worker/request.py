@@ -41,6 +41,12 @@ class Request(celery_request.Request):
             self._tag = message.delivery_tag
             self._grip = Grip(held.claim, held.delivery_tag, held.outcome, held.replays)
             self._request_dict[REQUEST_KEY] = self._grip
+            self._membership.requests[held.claim] = self
+
+    @property
+    def begun(self) -> bool:
+        """Return whether a process or thread of the pool has taken it up."""
+        return self.time_start is not None
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """Hear that a process took the task; if it has a hard timeout, watch that process."""

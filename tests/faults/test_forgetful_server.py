@@ -1,0 +1,68 @@
+"""A server that lost its last writes: nothing stays with a worker that does not run it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from faults.scene import Scene
+from relier.store.embedded import EmbeddedServer
+
+LOG = "appendonlydir"
+
+
+@pytest.fixture
+def remember(fresh_server: EmbeddedServer, tmp_path: Path) -> Callable[[], None]:
+    """Keep what the server has written so far."""
+
+    def keep() -> None:
+        shutil.copytree(fresh_server.data_dir / LOG, tmp_path / LOG)
+
+    return keep
+
+
+@pytest.fixture
+def forget(fresh_server: EmbeddedServer, tmp_path: Path) -> Callable[[], None]:
+    """Kill the server, and start it with what was kept."""
+
+    def crash() -> None:
+        fresh_server.kill()
+        shutil.rmtree(fresh_server.data_dir / LOG)
+        shutil.copytree(tmp_path / LOG, fresh_server.data_dir / LOG)
+        fresh_server.start()
+
+    return crash
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_what_a_server_forgot_runs_again_and_what_runs_stays(
+    pool: str, own_scene: Scene, remember: Callable[[], None], forget: Callable[[], None]
+) -> None:
+    scene = own_scene
+    worker = scene.worker("only", pool=pool)
+    ended, running = scene.push("hold", "ended"), scene.push("hold", "running")
+    scene.began("ended", "running")
+    began = scene.push("hold", "began")
+    scene.wait_claimed(3)
+    remember()
+    scene.let("ended")
+    scene.began("began")
+    scene.wait(lambda: scene.record(ended)["s"] == "e", "the first to end")
+    forget()
+    assert scene.record(ended)["s"] == "r", "as the server remembers it"
+    scene.wait(lambda: scene.events("disowned")[ended], "the forgotten end to be noticed")
+    assert sum(scene.events("disowned").values()) == 1, "what runs is left alone"
+    scene.let("running", "began")
+    scene.settle()
+    assert [scene.journal.count("began", word) for word in ("ended", "running", "began")] == [
+        2,
+        1,
+        1,
+    ]
+    assert all(scene.returns(each) == (0, 0) for each in (ended, running, began))
+    assert {scene.state(each) for each in (ended, running, began)} == {"SUCCESS"}
+    assert worker.running
+    assert len(scene.members()) == 1
