@@ -23,11 +23,13 @@ from faults.apps import labour, strange
 from faults.scene import FULL, Scene
 from relier import Relier
 from relier.errors import ConfigurationError, RedisConnectionError
+from relier.phoenix.detector import Sighting, Verdict
+from relier.phoenix.reaper import bring_back
 from relier.phoenix.service import Phoenix
 from relier.protocol import outcome
 from relier.protocol.identity import Claim, Identity
 from relier.protocol.outcome import Outcome, Value
-from relier.store import claiming, reaping, running
+from relier.store import claiming, fleet, reaping, running
 from relier.store.broker import Broker
 from relier.store.embedded import EmbeddedServer
 from support.servers import new_server
@@ -183,7 +185,8 @@ def _die_after_commit(broker: Broker, queue: str) -> None:
     success = outcome.encode(Outcome("SUCCESS", value))
     assert store.run(running.commit(keys, claimed.claim, who.task_id, "SUCCESS", success))
     suspect = reaping.Suspect(worker, "", "")
-    assert store.run(reaping.reap(keys, suspect, [queue], "dead", broker.reap_rules)).replayed == 1
+    queues = fleet.known_queues(store)
+    assert store.run(reaping.reap(keys, suspect, queues, "dead", broker.reap_rules)).replayed == 1
 
 
 # -- a body that ends strangely
@@ -482,6 +485,29 @@ def test_one_that_cannot_be_reaped_keeps_nobody_from_being_reaped(app: Celery) -
     client.delete("spoilt")
     wait_for(lambda: phoenix.look() or client.llen("spoilt"), DEADLINE_S, "the first's message")
     assert not client.smembers(broker.keys.workers)
+
+
+def test_a_queue_that_is_new_since_its_owner_was_judged_is_not_orphaned(app: Celery) -> None:
+    broker, client = app.relier.broker, app.relier.broker.store.redis
+    store, keys, rules, suspect = broker.store, broker.keys, broker.reap_rules, ("aaa", "", "")
+    store.run(claiming.hello(keys, "aaa", {"epoch": 1}))
+
+    def claim(queue: str) -> None:
+        client.lpush(queue, f"from {queue}")
+        store.run_once(claiming.claim(keys, "aaa", 1, [queue], 1, [""]))
+
+    claim("old")
+    queues = fleet.known_queues(store)
+    claim("new")
+    reap = reaping.reap(keys, reaping.Suspect(*suspect), queues, "dead", rules)
+    assert store.run(reap).status == "more"
+    assert client.sismember(keys.workers, "aaa"), "whoever goes on finds it"
+    bring_back(store, broker, Verdict("aaa", Sighting("", "", "", 1.0, False), "dead"))
+    assert [client.lrange(queue, 0, -1) for queue in ("old", "new")] == [
+        [b"from old"],
+        [b"from new"],
+    ]
+    assert not client.smembers(keys.workers)
 
 
 def test_what_was_acknowledged_is_not_given_back(app: Celery) -> None:

@@ -203,7 +203,7 @@ class RealScripts:
         """See ``model.reap``."""
         suspect = reaping.Suspect(_name(worker), str(judged_beat) if judged_beat else "", "")
         rules = self._reap_rules._replace(batch_size=batch)
-        return self.store.run(reaping.reap(self.keys, suspect, [QUEUE], "dead", rules)).status
+        return self.store.run(reaping.reap(self.keys, suspect, [QUEUE, KIDS], "dead", rules)).status
 
     def reap_claim(self, worker: int, number: int) -> str:
         """See ``model.reap_claim``."""

@@ -22,8 +22,8 @@ def bring_back(store: Store, broker: Broker, verdict: Verdict) -> None:
     goes on from there.
     """
     suspect = Suspect(verdict.worker, verdict.sighting.beat, verdict.sighting.client_id)
-    queues = known_queues(store)
     for _ in range(_MOST_BATCHES):
+        queues = known_queues(store)
         done = store.run(reap(broker.keys, suspect, queues, verdict.reason, broker.reap_rules))
         if done.unstarted or done.replayed or done.resurrected or done.exhausted:
             logger.warning(

@@ -68,9 +68,13 @@ _STATUS = {1: "done", 0: "more", -1: "alive", -2: "held back"}
 def reap(
     keys: Keys, suspect: Suspect, queues: Sequence[str], reason: str, rules: ReapRules
 ) -> Operation[Reaped]:
-    """Move a batch of a dead worker's claims to where each continues."""
+    """Move a batch of a dead worker's claims to where each continues.
+
+    Args:
+        queues: all that there are; with fewer nothing is moved, and there is "more" to do.
+    """
     worker = suspect.worker
-    names = [keys.worker(worker), keys.workers, *_recovery_keys(keys, rules)]
+    names = [keys.worker(worker), keys.workers, *_recovery_keys(keys, rules), keys.queues]
     for queue in queues:
         names += (
             keys.list(queue),

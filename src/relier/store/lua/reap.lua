@@ -1,13 +1,14 @@
 #!lua flags=allow-oom
 -- reap: take the claims of a dead worker, a batch at a time, and send each where it continues. The first batch
 --       marks it dying and stores how many tasks it ran: a task is blamed only if it ran alone, or as the only suspect.
--- KEYS  1 worker entry (hash)  2 workers (set)  3 recovery list ('' in ARGV 11: unused)  4 recovery bell; then for each queue:
+-- KEYS  1 worker entry (hash)  2 workers (set)  3 recovery list ('' in ARGV 11: unused)  4 recovery bell
+--       5 queues (set); then for each of them:
 --       list (base name), replay (list), scheduled (zset), claims (hash), bell (zset), events (stream)
 -- ARGV  1 worker  2 beat judged  3 client id judged  4 batch size  5 most messages a queue may hold (0: no limit)
 --       6 max resurrections  7 max interruptions  8 record key template  9 record ttl ms
 --       10 reason  11 '1' when resurrected tasks go to the recovery list  12, 13 outcomes when exhausted (blame, interruptions)
 -- returns {status, unstarted, replayed, resurrected, exhausted}
---         status 1 finished, 0 more to do, -1 it lives after all, -2 held back: a queue is too deep
+--         status 1 finished, 0 more to do (or there are more queues than named), -1 it lives after all, -2 held back: a queue is too deep
 --@include clock
 --@include event
 --@include parcel
@@ -17,10 +18,12 @@
 local PER_QUEUE = 6
 local entry = redis.call('HMGET', KEYS[1], 'epoch', 'dying', 'beat', 'client_id', 'seen', 'trial')
 local queues = {}
-for k = 4, #KEYS - 1, PER_QUEUE do
+for k = 5, #KEYS - 1, PER_QUEUE do
   queues[#queues + 1] = {list = KEYS[k + 1], replay = KEYS[k + 2], scheduled = KEYS[k + 3], claims = KEYS[k + 4],
     bell = KEYS[k + 5], events = KEYS[k + 6]}
 end
+-- What it holds of a queue that the caller has not heard of would have no owner once its entry is gone.
+if redis.call('SCARD', KEYS[5]) > #queues then return {0, 0, 0, 0, 0} end
 
 -- Started means running: a committed task is past its body and cannot have killed anybody.
 local started, pending = 0, {}
