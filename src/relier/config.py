@@ -23,6 +23,7 @@ REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+socket")
 SECRETS = frozenset({"redis_password"})
 
 Environment = Literal["production", "development"]
+AdmissionMode = Literal["window", "smooth"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\s{}]+$")]
 
@@ -43,6 +44,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     recovery_queue: Annotated[str, Meta(min_length=1)] | None
     soft_timeout_s: Annotated[float, Meta(gt=0)] | None
     hard_timeout_s: Annotated[float, Meta(gt=0)] | None
+    admission_limit: Annotated[int, Meta(ge=0, le=1_000_000_000)]
+    admission_window_s: Annotated[float, Meta(ge=0.1, le=86_400)]
+    admission_mode: AdmissionMode
+    admission_burst: Annotated[int, Meta(ge=0, le=1_000_000_000)]
+    admission_tenant_limit: Annotated[int, Meta(ge=0, le=1_000_000_000)]
+    admission_max_queue_depth: Annotated[int, Meta(ge=0)]
     env: Environment
     log_level: LogLevel
     cluster_name: Name
@@ -175,6 +182,49 @@ SETTINGS: tuple[Setting, ...] = (
         None,
         "seconds, above 0 and above RELIER_SOFT_TIMEOUT",
         "A task without a hard_timeout of its own is stopped when it runs longer than this.",
+    ),
+    Setting(
+        "admission_limit",
+        "RELIER_ADMISSION_LIMIT",
+        0,
+        "a whole number of dispatches per window, 0 for no limit",
+        "Dispatches of the whole cluster beyond this are refused, with the time to come back.",
+    ),
+    Setting(
+        "admission_window_s",
+        "RELIER_ADMISSION_WINDOW",
+        60.0,
+        "seconds, 0.1 to 86400",
+        "The window of every limit of admission.",
+    ),
+    Setting(
+        "admission_mode",
+        "RELIER_ADMISSION_MODE",
+        "window",
+        "window (at most the limit in any window) or smooth (evenly, after a burst)",
+        "How limits of admission count; smooth keeps a used-up limit from opening all at once.",
+        _lower,
+    ),
+    Setting(
+        "admission_burst",
+        "RELIER_ADMISSION_BURST",
+        0,
+        "a whole number of dispatches, 0 for a tenth of the limit",
+        "How many the smooth mode admits at once, the largest chunk of push_many included.",
+    ),
+    Setting(
+        "admission_tenant_limit",
+        "RELIER_ADMISSION_TENANT_LIMIT",
+        0,
+        "a whole number of dispatches per window, 0 for no limit",
+        "The limit of one tenant, for tasks with an admission_key and no admission_limit.",
+    ),
+    Setting(
+        "admission_max_queue_depth",
+        "RELIER_ADMISSION_MAX_QUEUE_DEPTH",
+        0,
+        "a whole number of messages, 0 for no limit",
+        "Dispatches to a queue in which this many wait are refused.",
     ),
     Setting(
         "env",

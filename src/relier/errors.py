@@ -1,10 +1,13 @@
 """The one tree of errors: the type says whose fault it is, the message what to do.
 
-Every error takes its message alone, so it survives pickling between pool processes and
-Celery's JSON form of an exception (module, class name, arguments).
+Every error takes its message alone (and when to come back, where that is known), so it survives
+pickling between pool processes and Celery's JSON form of an exception (module, class name,
+arguments).
 """
 
 from __future__ import annotations
+
+import math
 
 from kombu.exceptions import OperationalError
 
@@ -50,10 +53,54 @@ class MaxResurrectionsExceededError(RelierError):
 
 
 class PayloadError(RelierError):
-    """A task's arguments cannot be serialised, or are larger than a message may be.
+    """A task's arguments cannot be serialised, are larger than a message may be, or name no tenant.
 
     The caller's fault: nothing was enqueued. Pass plain data, or a reference to large data.
     """
+
+
+class AdmissionRejectedError(RelierError):
+    """A dispatch was refused: a limit of admission has no room for it now.
+
+    Nobody's fault, unless the limit is too low. Nothing of the refused dispatch was enqueued; of a
+    bulk dispatch, the chunks before it were, see `accepted`.
+
+    Args:
+        retry_after: seconds after which there is room, on the server's clock. A caller that waits
+            that long is admitted if nobody else was quicker. For a queue's depth it is a hint.
+        reason: which limit it was.
+
+    Attributes:
+        accepted: the ids of the tasks that a bulk dispatch had got accepted before.
+    """
+
+    accepted: tuple[str, ...] = ()
+
+    def __init__(self, retry_after: float, reason: str = "the limit of admission is reached"):
+        self.retry_after = float(retry_after)
+        self.reason = reason
+        super().__init__(self.retry_after, reason)
+
+    def __str__(self) -> str:
+        """Say which limit it was, and when to come back."""
+        return f"{self.reason}: nothing was enqueued. Try again in {self.retry_after:.3f} s."
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return the header of an HTTP answer with status 429 (whole seconds, rounded up)."""
+        return {"Retry-After": str(max(math.ceil(self.retry_after), 1))}
+
+
+class AdmissionTooLargeError(RelierError):
+    """More tasks were dispatched at once than a limit of admission ever admits.
+
+    The caller's fault: no waiting would help. Send fewer at a time, or have the limit raised.
+
+    Attributes:
+        accepted: the ids of the tasks that the same bulk dispatch had got accepted before.
+    """
+
+    accepted: tuple[str, ...] = ()
 
 
 class TaskNotRegisteredError(RelierError):

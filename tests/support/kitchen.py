@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,13 +53,14 @@ def open_kitchen(
     backend: str | None = None,
     protect_all: bool = False,
     options: tuple[str, ...] = (),
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Kitchen]:
-    """Start a worker; at the end nothing may be left in Redis."""
+    """Start a worker, with settings of its own; at the end nothing may be left in Redis."""
     client = redis.Redis.from_url(server.url)
     client.flushall()
     journal = Journal(folder / "journal.tsv")
     backend = server.url if backend is None else backend
-    env = {"BROKER": server.url, "RELIER_HEARTBEAT_TTL": "2", **journal.env}
+    env = {"BROKER": server.url, "RELIER_HEARTBEAT_TTL": "2", **journal.env, **(settings or {})}
     if backend:
         env["BACKEND"] = backend
     if protect_all:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import assert_type
 
 from relier import Receipt, TaskContext, rl_task, task_context
+from relier.errors import AdmissionRejectedError
 
 
 @rl_task
@@ -29,6 +30,22 @@ def slow(x: int) -> int:
 
 @rl_task(on_soft_timeout=lambda: None)  # type: ignore[arg-type, misc]
 def unhooked() -> None: ...
+
+
+@rl_task(admission_key="tenant", admission_limit=100)
+def notify(tenant: str, text: str) -> None:
+    print(tenant, text)
+
+
+@rl_task(admission_key=lambda tenant, text: f"letters of {tenant}")
+def write(tenant: str, text: str) -> None:
+    print(tenant, text)
+
+
+def refusal(error: AdmissionRejectedError) -> None:
+    assert_type(error.retry_after, float)
+    assert_type(error.headers, dict[str, str])
+    assert_type(error.accepted, tuple[str, ...])
 
 
 def dispatch() -> None:

@@ -55,6 +55,8 @@ def test_help_is_quick() -> None:
 @pytest.mark.parametrize(
     "command",
     [
+        ["admission", "status"],
+        ["admission", "reset"],
         ["doctor"],
         ["run-resurrector"],
         ["tasks", "list"],

@@ -14,6 +14,10 @@ from relier import __version__
 from relier.cli.lazy import LazyGroup
 
 _COMMANDS = {
+    "admission": (
+        "relier.cli.admission:admission",
+        "What is let in per window: status, reset.",
+    ),
     "bench": ("relier.cli.bench:bench", "Measure relier beside vanilla Celery."),
     "demo": ("relier.cli.demo:demo", "Kill workers in front of you and count what was lost."),
     "dlq": ("relier.cli.dlq:dlq", "Dead letters: list, inspect, release."),

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from relier.config import Settings
 from relier.protocol import outcome
+from relier.protocol.admission import Rules
 from relier.store.address import Address
 from relier.store.client import AsyncStore, Store
 from relier.store.keys import Keys
@@ -27,6 +28,7 @@ class Broker:
         self.address = address
         self.settings = settings
         self.keys = Keys(prefix)
+        self.admission = Rules.of(settings)
         self._async_stores: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncStore]
         self._async_stores = WeakKeyDictionary()
 

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 from redis import exceptions
 
 from relier.errors import (
+    AdmissionRejectedError,
+    AdmissionTooLargeError,
     ConfigurationError,
     RedisConnectionError,
     RedisFullError,
@@ -98,6 +100,10 @@ class Store:
                 self._transmit(connection, operation)
             self._receive(connection, under_way)
             sound = True
+        except (AdmissionRejectedError, AdmissionTooLargeError):
+            # An answer as good as any; the next operation was not sent.
+            sound = True
+            raise
         finally:
             self._lines.give(connection, sound=sound)
 

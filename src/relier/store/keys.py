@@ -64,6 +64,16 @@ class Keys:
         """Return the hash that is a worker's entry."""
         return f"{self.prefix}rl:worker:{worker_id}"
 
+    def admission(self, mode: str, tenant: str = "") -> str:
+        """Return what counts the admitted, of the whole cluster or of one tenant."""
+        name = f"{self.prefix}rl:{{admission}}:{mode}"
+        return f"{name}:{tenant}" if tenant else name
+
+    @property
+    def tenants(self) -> str:
+        """Return the sorted set of tenants that something counts for."""
+        return f"{self.prefix}rl:{{admission}}:tenants"
+
     @property
     def workers(self) -> str:
         """Return the set of worker ids."""

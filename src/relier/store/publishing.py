@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from relier.store.admission import Admission
 from relier.store.keys import Keys
 from relier.store.operations import Argument, Operation
 from relier.store.scripts import load
@@ -37,11 +38,20 @@ class Outgoing(NamedTuple):
     raw: str | bytes
 
 
-def enqueue(keys: Keys, queue: str, messages: Sequence[Outgoing]) -> Operation[list[int]]:
+def enqueue(
+    keys: Keys, queue: str, messages: Sequence[Outgoing], admission: Admission | None = None
+) -> Operation[list[int]]:
     """Accept messages of one queue, all or none.
+
+    Args:
+        admission: the limits to ask first; None when these messages are not subject to any.
 
     Returns:
         For each message ``QUEUED``, ``SCHEDULED`` or ``KNOWN`` (a repeat of an accepted publish).
+
+    Raises:
+        AdmissionRejectedError: when it is run: a limit has no room for them now.
+        AdmissionTooLargeError: when it is run: it never has, for so many at once.
     """
     names = [
         keys.queues,
@@ -51,10 +61,18 @@ def enqueue(keys: Keys, queue: str, messages: Sequence[Outgoing]) -> Operation[l
         keys.bell(queue),
     ]
     names += [keys.task(message.task_id) for message in messages]
-    arguments: list[Argument] = [queue, LIVE_RECORD_TTL_MS]
+    arguments: list[Argument] = [queue, LIVE_RECORD_TTL_MS, len(messages)]
     for message in messages:
         arguments += message
-    return Operation(_ENQUEUE, names, arguments, _verdicts)
+    if admission is None:
+        return Operation(_ENQUEUE, names, arguments, _verdicts)
+    more_names, more_arguments = admission.words(keys)
+
+    def verdicts(reply: Any) -> list[int]:
+        admission.raise_refusal(reply)
+        return _verdicts(reply)
+
+    return Operation(_ENQUEUE, names + more_names, arguments + more_arguments, verdicts)
 
 
 def _verdicts(reply: Any) -> list[int]:

@@ -9,11 +9,37 @@ from celery import Celery
 from celery.app import amqp
 from kombu.exceptions import OperationalError
 
-from relier.errors import RedisConnectionError, RelierError
-from relier.protocol.identity import TOKEN_HEADER
+from relier.errors import (
+    AdmissionRejectedError,
+    AdmissionTooLargeError,
+    RedisConnectionError,
+    RelierError,
+)
+from relier.protocol.admission import Tenant
+from relier.protocol.identity import TOKEN_HEADER, generation
 from relier.store.client import judge
-from relier.worker.publish import publish_token
+from relier.tasks.task import Protected
+from relier.worker import publish
 from relier.worker.transport import Transport
+
+
+class _Acquired:
+    """A producer for a while. Its connection is as good as before when a dispatch was refused.
+
+    kombu drops a pooled connection after any error: under a flood of refusals each would connect.
+    """
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    def __enter__(self) -> Any:
+        return self._context.__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> Any:
+        if kind and issubclass(kind, (AdmissionRejectedError, AdmissionTooLargeError)):
+            self._context.__exit__(None, None, None)
+            return None
+        return self._context.__exit__(kind, *error)
 
 
 class AMQP(amqp.AMQP):
@@ -23,6 +49,8 @@ class AMQP(amqp.AMQP):
     def take_over(cls, app: Celery) -> None:
         """Use this class for an app, whether or not it has sent anything yet."""
         app.amqp_cls = cls
+        acquire = app.producer_or_acquire
+        app.producer_or_acquire = lambda producer=None: _Acquired(acquire(producer))
         existing = app.__dict__.get("amqp")
         if existing is not None:
             existing.__class__ = cls
@@ -35,9 +63,11 @@ class AMQP(amqp.AMQP):
         def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:
             # Celery copies custom headers when it retries: whatever token is there is another's.
             headers = {**(options.pop("headers", None) or {})}
-            headers[TOKEN_HEADER] = publish_token(message.headers.get("id", ""))
+            headers[TOKEN_HEADER] = publish.publish_token(message.headers.get("id", ""))
+            tenant = self._tenant(name, message)
             try:
-                return send(producer, name, message, headers=headers, **options)
+                with publish.on_account_of(tenant):
+                    return send(producer, name, message, headers=headers, **options)
             except RelierError:
                 raise
             except Transport.recoverable_channel_errors as error:
@@ -54,3 +84,13 @@ class AMQP(amqp.AMQP):
                 ) from error
 
         return send_task_message
+
+    def _tenant(self, name: str, message: Any) -> Tenant | None:
+        """Return whose slot a call takes; a task that this app does not know has no tenant."""
+        task = self.app.tasks.get(name)
+        if not isinstance(task, Protected) or not isinstance(message.body, tuple):
+            return None
+        if not publish.is_subject(generation(message.headers)):
+            return None
+        args, kwargs, _ = message.body
+        return task.admission_tenant(args or (), kwargs or {})

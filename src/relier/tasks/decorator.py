@@ -12,6 +12,7 @@ from celery.utils.functional import head_from_fun
 
 from relier.errors import ConfigurationError
 from relier.protocol import timeouts
+from relier.protocol.admission import tenant_reader
 from relier.tasks.context import TaskContext, context_of, current
 from relier.tasks.receipt import Receipt
 from relier.tasks.task import RelierTask, timed_of
@@ -55,6 +56,8 @@ def rl_task(
     on_soft_timeout: SoftTimeoutHook | None = ...,
     raise_on_soft: bool = ...,
     max_resurrections: int | None = ...,
+    admission_key: str | Callable[..., Any] | None = ...,
+    admission_limit: int | None = ...,
     name: str | None = ...,
     app: Celery | None = ...,
     **celery_options: Any,
@@ -71,6 +74,8 @@ def rl_task(
     on_soft_timeout: SoftTimeoutHook | None = None,
     raise_on_soft: bool = False,
     max_resurrections: int | None = None,
+    admission_key: str | Callable[..., Any] | None = None,
+    admission_limit: int | None = None,
     name: str | None = None,
     app: Celery | None = None,
     **celery_options: Any,
@@ -90,6 +95,11 @@ def rl_task(
             under threads).
         max_resurrections: how often it may come back after killing its own process; None takes
             the setting ``MAX_RESURRECTIONS``.
+        admission_key: whose slot a dispatch takes beside the cluster's: the name of an argument, or
+            a callable that is given all arguments, that says which tenant it is for. Tasks whose
+            keys are equal share their slots.
+        admission_limit: dispatches per ``ADMISSION_WINDOW`` and tenant, 0 for no limit; None takes
+            the setting ``ADMISSION_TENANT_LIMIT``.
         name: the task's name; None makes it from module and function.
         app: the Celery app; None takes the current one, which must be under ``Relier``.
         celery_options: Celery's own task options (``autoretry_for``, ``bind``, ``rate_limit``...).
@@ -99,6 +109,10 @@ def rl_task(
     """
     if max_resurrections is not None and max_resurrections < 0:
         raise ConfigurationError("max_resurrections must be 0 or more")
+    if admission_limit is not None and (admission_key is None or admission_limit < 0):
+        raise ConfigurationError(
+            "admission_limit must be 0 or more, and wants an admission_key: it is a tenant's limit"
+        )
     _checked(timeouts.limits, soft_timeout, hard_timeout)
     _checked(timeouts.check_hook, on_soft_timeout)
     own = {
@@ -107,6 +121,7 @@ def rl_task(
         "hard_timeout": hard_timeout,
         "on_soft_timeout": staticmethod(on_soft_timeout) if on_soft_timeout else None,
         "raise_on_soft": raise_on_soft or None,
+        "admission_limit": admission_limit,
         "name": name,
         "queue": queue,
     }
@@ -127,6 +142,9 @@ def rl_task(
         bound = bool(options.pop("bind", False))
         if not bound:
             options["__header__"] = staticmethod(head_from_fun(_head(function)))
+        if admission_key is not None:
+            reader = tenant_reader(_call_signature(function, bound=bound), admission_key)
+            options["admission_tenant_of"] = staticmethod(reader)
         return owner.task(bind=True, **options)(_body(function, bound=bound))
 
     return decorate if function is None else decorate(function)
@@ -208,6 +226,13 @@ def _head(function: Callable[..., Any]) -> Callable[..., Any]:
     parameters = [p for p in signature.parameters.values() if p.name != _CONTEXT_PARAMETER]
     head.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return head
+
+
+def _call_signature(function: Callable[..., Any], *, bound: bool) -> inspect.Signature:
+    """Return what a caller gives: all but the context and, when it is bound, the task."""
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())[int(bound) :]
+    return signature.replace(parameters=[p for p in parameters if p.name != _CONTEXT_PARAMETER])
 
 
 def _dispatch_signature(signature: inspect.Signature, *, bound: bool) -> inspect.Signature:

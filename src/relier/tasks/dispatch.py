@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from celery import signals
 from celery._state import get_current_worker_task
 
-from relier.store import publishing
+from relier.errors import AdmissionRejectedError, AdmissionTooLargeError
+from relier.protocol.admission import Tenant
 from relier.store.broker import Broker
 from relier.store.operations import Operation
 from relier.store.publishing import Outgoing
@@ -40,43 +43,63 @@ class Dispatcher:
         """Send one call."""
         if not self._short_cut():
             return _receipt(self._task.apply_async(args, kwargs))
-        message = self._template.build(args, kwargs)
-        publish.send(self._broker, self._queue, message)
+        message, tenant = self._build(args, kwargs)
+        publish.send(self._broker, self._queue, message, self._template.suffixes, tenant)
         return self._sent(message.task_id)
 
     async def apush(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Receipt:
         """Send one call from asyncio code."""
         if not self._short_cut() or publish.is_held_back():
             return self.push(args, kwargs)
-        message = self._template.build(args, kwargs)
-        await self._broker.async_store().run(self._enqueue([message]))
+        message, tenant = self._build(args, kwargs)
+        await self._broker.async_store().run(self._accept([message], [tenant]))
         return self._sent(message.task_id)
 
     def push_many(self, calls: Iterable[Any]) -> Receipts:
         """Send many calls, a chunk per script; the next is built while Redis works."""
         if not self._short_cut() or publish.is_held_back():
-            return self._receipts([self.push(*_call(each)).id for each in calls])
+            return self._one_by_one(calls)
         ids: list[str] = []
-        self._broker.store.run_all(self._chunks(calls, ids))
+        with _telling(ids):
+            self._broker.store.run_all(self._chunks(calls, ids))
         return self._receipts(ids)
 
     async def apush_many(self, calls: Iterable[Any]) -> Receipts:
         """Send many calls from asyncio code."""
         if not self._short_cut() or publish.is_held_back():
-            return self._receipts([self.push(*_call(each)).id for each in calls])
+            return self._one_by_one(calls)
         store, ids = self._broker.async_store(), list[str]()
-        for operation in self._chunks(calls, ids):
-            await store.run(operation)
+        with _telling(ids):
+            for operation in self._chunks(calls, ids):
+                await store.run(operation)
+        return self._receipts(ids)
+
+    def _one_by_one(self, calls: Iterable[Any]) -> Receipts:
+        ids: list[str] = []
+        with _telling(ids):
+            for each in calls:
+                ids.append(self.push(*_call(each)).id)
         return self._receipts(ids)
 
     def _chunks(self, calls: Iterable[Any], ids: list[str]) -> Iterator[Operation[list[int]]]:
-        waiting, build = iter(calls), self._template.build
+        """Yield an operation per chunk; what is accepted is noted in ``ids``."""
+        waiting, build = iter(calls), self._build
         while chunk := [build(*_call(each)) for each in islice(waiting, CHUNK)]:
-            ids += [message.task_id for message in chunk]
-            yield self._enqueue(chunk)
+            messages = [message for message, _ in chunk]
+            accept = self._accept(messages, [tenant for _, tenant in chunk])
+            yield accept._replace(parse=partial(_note, accept.parse, messages, ids))
 
-    def _enqueue(self, messages: list[Outgoing]) -> Operation[list[int]]:
-        return publishing.enqueue(self._broker.keys, self._queue, messages)
+    def _build(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Outgoing, Tenant | None]:
+        message = self._template.build(args, kwargs)
+        return message, self._task.admission_tenant(args, kwargs)
+
+    def _accept(
+        self, messages: list[Outgoing], tenants: list[Tenant | None]
+    ) -> Operation[list[int]]:
+        suffixes = self._template.suffixes
+        return publish.accept(self._broker, self._queue, messages, suffixes, tenants)
 
     def _short_cut(self) -> bool:
         """Return whether messages may go straight to the script."""
@@ -110,6 +133,22 @@ class Dispatcher:
 
     def _receipts(self, ids: list[str]) -> Receipts:
         return Receipts(ids, self._app, self._task.name, ignored=bool(self._task.ignore_result))
+
+
+def _note(parse: Any, messages: list[Outgoing], ids: list[str], reply: Any) -> list[int]:
+    verdicts: list[int] = parse(reply)
+    ids += [message.task_id for message in messages]
+    return verdicts
+
+
+@contextmanager
+def _telling(ids: list[str]) -> Iterator[None]:
+    """Have an error of admission say what was accepted before."""
+    try:
+        yield
+    except (AdmissionRejectedError, AdmissionTooLargeError) as error:
+        error.accepted = tuple(ids)
+        raise
 
 
 def _call(each: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
 
 from relier import config
 from relier.config import Settings
@@ -17,7 +17,7 @@ from relier.store.broker import Broker
 from relier.tasks.amqp import AMQP
 from relier.tasks.results import subscribe_late
 from relier.tasks.task import Protected, RelierTask, protect
-from relier.worker import transport
+from relier.worker import publish, transport
 from relier.worker.membership import Membership
 from relier.worker.timeouts import Timekeeper
 
@@ -104,6 +104,7 @@ class Relier:
         conf.broker_connection_timeout = self.settings.redis_socket_timeout_s
         AMQP.take_over(app)
         subscribe_late(app)
+        signals.beat_init.connect(publish.exempt_beat)
         if "Task" not in app.__dict__ and app.task_cls == "celery.app.task:Task":
             app.task_cls = RelierTask if self.protect_all else app.task_cls
         if self.protect_all:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -49,6 +50,8 @@ class MessageTemplate:
         self._expires: Any = options.get("expires")
         self._repr_size = getattr(task, "argsrepr_maxsize", None) or self._app.amqp.argsrepr_maxsize
         self._suffix, priority = self._place(options.get("priority"))
+        steps, sep = self._steps()
+        self.suffixes = [_suffix(sep, step) for step in steps]
         self._headers = _fixed_headers(task, options)
         self._properties = {
             "correlation_id": "",
@@ -135,11 +138,18 @@ class MessageTemplate:
         """Return the suffix of the priority's list, as kombu chooses it, and the priority."""
         if priority is None:
             priority = self._app.conf.task_default_priority or 0
-        options = self._app.conf.broker_transport_options
-        steps = options.get("priority_steps", _STEPS)
+        steps, sep = self._steps()
         bounded = max(min(int(priority), 9), 0)
         step = max((each for each in steps if each <= bounded), default=steps[0])
-        return (f"{options.get('sep', _SEP)}{step}" if step else ""), bounded
+        return _suffix(sep, step), bounded
+
+    def _steps(self) -> tuple[Sequence[int], str]:
+        options = self._app.conf.broker_transport_options
+        return options.get("priority_steps", _STEPS), options.get("sep", _SEP)
+
+
+def _suffix(sep: str, step: int) -> str:
+    return f"{sep}{step}" if step else ""
 
 
 def _fixed_headers(task: Any, options: dict[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from celery.app.task import Task
 
+from relier.protocol.admission import Tenant, TenantOf
 from relier.tasks.dispatch import Dispatcher
 from relier.tasks.receipt import Receipt, Receipts
 from relier.worker.execution import Execution, Run
@@ -48,11 +49,26 @@ class Protected:
     on_soft_timeout: Callable[[Any], Any] | None = None
     raise_on_soft = False
     runs_coroutine = False
+    admission_limit: int | None = None
+    admission_tenant_of: TenantOf | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         # Protection does not depend on settings: a claim ends when the task has.
         cls.acks_late = True
+
+    def admission_tenant(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tenant | None:
+        """Return whose slot a call takes beside the cluster's, if anybody's is limited.
+
+        Raises:
+            PayloadError: the call names no tenant.
+        """
+        if self.admission_tenant_of is None:
+            return None
+        limit = self.admission_limit
+        if limit is None:
+            limit = self.app.relier.broker.admission.tenant_limit  # type: ignore[attr-defined]
+        return Tenant(self.admission_tenant_of(args, kwargs), limit) if limit else None
 
     def retry(self, *args: Any, **kwargs: Any) -> Any:
         """Retry as Celery does; the next generation is released by the commit."""
@@ -95,6 +111,7 @@ class RelierTask(Protected, Task):
             A receipt for the accepted task.
 
         Raises:
+            AdmissionRejectedError: a limit has no room for it now; nothing was enqueued.
             PayloadError: the arguments cannot be serialised; nothing was enqueued.
             RedisConnectionError: Redis did not answer within the socket timeout.
             RedisFullError: Redis is out of memory; nothing was enqueued.
@@ -117,7 +134,9 @@ class RelierTask(Protected, Task):
             A receipt for each, in order.
 
         Raises:
-            The errors of :meth:`push`; chunks sent before stay accepted.
+            AdmissionTooLargeError: a chunk is larger than a limit ever admits.
+            The errors of :meth:`push`; chunks sent before stay accepted, and the `accepted` of an
+                error of admission has their ids: go on with ``calls[len(error.accepted):]``.
         """
         return self.dispatcher.push_many(calls)
 

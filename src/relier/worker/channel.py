@@ -183,7 +183,7 @@ class Channel(PlainChannel):
         elif self.queue_order_strategy == "sorted":
             queues = sorted(queues)
         membership = self.membership
-        suffixes = [self._suffix(step) for step in self.priority_steps]
+        suffixes = self._suffixes
         return claiming.claim(
             membership.broker.keys,
             membership.worker_id,

@@ -79,8 +79,9 @@ class Membership:
         self._pid = 0
 
     def __repr__(self) -> str:
-        # Constant: kombu keys its connection pools by the text of the transport options.
-        return f"<Membership of {self.broker.address.public}>"
+        # Constant: kombu keys its connection pools by the text of the transport options. What is
+        # published through one is asked its limits, so apps with other limits have other pools.
+        return f"<Membership of {self.broker.address.public}, {self.broker.admission}>"
 
     def __json__(self) -> str:
         # `celery inspect stats` sends the transport options to whoever asks.

@@ -52,6 +52,10 @@ class PlainChannel(kombu_redis.Channel):
     def _suffix(self, step: int) -> str:
         return f"{self.sep}{step}" if step else ""
 
+    @property
+    def _suffixes(self) -> list[str]:
+        return [self._suffix(step) for step in self.priority_steps]
+
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         if not publish.is_task(message):
             super()._put(queue, message, **kwargs)
@@ -60,7 +64,7 @@ class PlainChannel(kombu_redis.Channel):
         delay_ms = delivery.until_ms(headers["eta"]) if headers.get("eta") else 0
         suffix = self._suffix(self.priority(self._get_message_priority(message, reverse=False)))
         outgoing = publish.outgoing(message, suffix, max(delay_ms, 0), dumps(message))
-        publish.send(self.broker, queue, outgoing)
+        publish.send(self.broker, queue, outgoing, self._suffixes, publish.account())
         if queue in self._expires:
             with self.conn_or_acquire() as client:
                 self._maybe_update_queues_expire(client, queue)

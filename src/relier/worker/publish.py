@@ -6,15 +6,20 @@ takes a short cut to :func:`send`. Both end in the same script.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from celery._state import get_current_worker_task
+
 from relier.protocol import identity
+from relier.protocol.admission import Tenant
 from relier.store import publishing
+from relier.store.admission import Admission
 from relier.store.broker import Broker
+from relier.store.operations import Operation
 from relier.store.publishing import Outgoing
 
 CONSEQUENCE_PREFIX = "c-"
@@ -50,6 +55,8 @@ class Consequence:
 
 _outbox: ContextVar[Outbox | None] = ContextVar("relier_outbox", default=None)
 _consequence: ContextVar[Consequence | None] = ContextVar("relier_consequence", default=None)
+_tenant: ContextVar[Tenant | None] = ContextVar("relier_tenant", default=None)
+_beats: ContextVar[bool] = ContextVar("relier_beats", default=False)
 
 
 @contextmanager
@@ -100,10 +107,69 @@ def outgoing(message: dict[str, Any], suffix: str, delay_ms: int, raw: str | byt
     return Outgoing(who.task_id, who.token, who.generation, suffix, delay_ms, who.name, raw)
 
 
-def send(broker: Broker, queue: str, message: Outgoing) -> None:
-    """Enqueue a message, or put it into the running task's outbox."""
+def send(
+    broker: Broker,
+    queue: str,
+    message: Outgoing,
+    suffixes: Sequence[str],
+    tenant: Tenant | None = None,
+) -> None:
+    """Enqueue a message, or put it into the running task's outbox.
+
+    Args:
+        suffixes: of the lists of the queue.
+        tenant: whose slot it takes beside the cluster's.
+    """
     outbox = _outbox.get()
     if outbox is not None:
         outbox.messages.append((queue, message))
     else:
-        broker.store.run(publishing.enqueue(broker.keys, queue, [message]))
+        broker.store.run(accept(broker, queue, [message], suffixes, [tenant]))
+
+
+def accept(
+    broker: Broker,
+    queue: str,
+    messages: Sequence[Outgoing],
+    suffixes: Sequence[str],
+    tenants: Sequence[Tenant | None],
+) -> Operation[list[int]]:
+    """Return the operation that enqueues messages of one dispatch, if they are admitted."""
+    admission = None
+    limited = broker.admission.limit_everyone or any(tenants)
+    if limited and is_subject(messages[0].generation):
+        admission = Admission(broker.admission, tenants, suffixes)
+    return publishing.enqueue(broker.keys, queue, messages, admission)
+
+
+@contextmanager
+def on_account_of(tenant: Tenant | None) -> Iterator[None]:
+    """Say whose slot the publish inside the block takes, on its way through Celery and kombu."""
+    token = _tenant.set(tenant)
+    try:
+        yield
+    finally:
+        _tenant.reset(token)
+
+
+def account() -> Tenant | None:
+    """Return whose slot the publish under way takes."""
+    return _tenant.get()
+
+
+def is_subject(generation: int) -> bool:
+    """Return whether what is published now, in this place, may be refused admission.
+
+    What was accepted must be able to go on: retries and other later generations, consequences, and
+    what Celery's own tasks send (a chord's body). Nor is anybody there to come back with what beat
+    sends; its rate is its schedule's.
+    """
+    if generation > 0 or _consequence.get() or _outbox.get() is not None or _beats.get():
+        return False
+    running = get_current_worker_task()
+    return running is None or not str(running.name).startswith("celery.")
+
+
+def exempt_beat(**_: Any) -> None:
+    """Take what this thread publishes out of admission, when beat's service starts in it."""
+    _beats.set(True)

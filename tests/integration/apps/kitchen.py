@@ -80,6 +80,12 @@ def _simple(app: Celery) -> None:
     def total(values: list[int]) -> int:
         return sum(values)
 
+    @rl_task(app=app, shared=False, name="order")
+    def order(way: str) -> str:
+        """Dispatch another task from the body."""
+        add = app.tasks["add"]
+        return str((add.push(1, 2) if way == "push" else add.delay(1, 2)).id)
+
     @rl_task(app=app, shared=False, name="write")
     def write(*words: object) -> None:
         note("write", *words)

@@ -1,16 +1,22 @@
 #!lua
 -- enqueue: accept messages of one queue, all or none. Repeating it with the same tokens changes nothing.
 -- KEYS  1 queues (set)  2 events (stream)  3 list (base name)  4 scheduled (zset)  5 bell (zset)
---       6.. record (hash) of each message
--- ARGV  1 queue  2 record ttl ms; then for each message:
+--       6.. record (hash) of each message; then, when they are subject to admission: tenants (zset), and the count of each
+--       limit (list in a window, string when smooth)
+-- ARGV  1 queue  2 record ttl ms  3 number of messages; then for each message:
 --       id, token, generation, list suffix, delay ms, task name, raw message
--- returns for each message 1 queued, 2 scheduled, 0 already known (nothing written)
+--       then, when they are subject to admission: 'window' | 'smooth', window ms, most waiting messages (0: any), '|' and
+--       suffix of each of the queue's lists, number of limits; for each limit: tenant ('' the cluster, which comes first),
+--       limit, most at once; then for each message the number of its tenant's limit (0: none)
+-- returns for each message 1 queued, 2 scheduled, 0 already known (nothing written); or a refusal (lib/admission)
 --@include clock
 --@include event
 --@include life
 --@include parcel
-local WIDTH = 7
-local function field(i, k) return ARGV[2 + (i - 1) * WIDTH + k] end
+--@include window
+--@include admission
+local HEAD, WIDTH = 3, 7
+local function field(i, k) return ARGV[HEAD + (i - 1) * WIDTH + k] end
 
 -- What a record says about this publish: a 'new' life, the 'next' generation of this one, a 'copy' of a task that
 -- has not started (a purge or a stock worker may have taken the first), a 'noop' beside one that runs or goes on
@@ -31,7 +37,7 @@ local function look(i)
 end
 
 -- Read everything first: an error of type after the first write would accept half.
-local count = #KEYS - 5
+local count = tonumber(ARGV[3])
 local checked, written = {}, {}
 expect(KEYS[4], 'zset')
 expect(KEYS[5], 'zset')
@@ -45,6 +51,17 @@ for i = 1, count do
 end
 
 local now_ms = now_us() / 1000
+if #ARGV > HEAD + count * WIDTH then
+  local delays, seen = {}, {}
+  for i = 1, count do
+    -- What is known takes no slot, and neither does what the first of two alike makes known.
+    local publish = KEYS[5 + i] .. '|' .. field(i, 2)
+    delays[i] = (verdicts[i] == 'new' or verdicts[i] == 'copy') and not seen[publish] and tonumber(field(i, 5))
+    seen[publish] = true
+  end
+  local refusal = admit(6 + count, HEAD + count * WIDTH + 1, KEYS[3], delays, now_ms)
+  if refusal then return refusal end
+end
 local now = int(now_ms)
 local waiting, awake, answers = {}, false, {}
 redis.call('SADD', KEYS[1], ARGV[1])
