@@ -86,6 +86,8 @@ def test_countdown_and_eta(kitchen: Kitchen) -> None:
     late = [add.apply_async((1, 1), countdown=0.3), add.apply_async((1, 2), eta=soon)]
     assert kitchen.client.zcard("rl:{celery}:scheduled") == 2
     assert [receipt.get(RESULT_S) for receipt in late] == [2, 3]
+    told = kitchen.tasks["due"].apply_async(eta=soon)
+    assert datetime.fromisoformat(told.get(RESULT_S)) == soon
 
 
 def test_an_expired_task_does_not_run(kitchen: Kitchen) -> None:
@@ -125,7 +127,7 @@ def test_ignore_ends_without_a_result(kitchen: Kitchen) -> None:
 def test_reject_with_requeue_runs_again(kitchen: Kitchen) -> None:
     word = kitchen.word()
     assert kitchen.tasks["reject_twice"].push(word).get(RESULT_S) == "done"
-    assert kitchen.journal.count("reject", word) == 3
+    assert kitchen.journal.count("reject", word) == 4
 
 
 def test_signals_fire_once(kitchen: Kitchen) -> None:

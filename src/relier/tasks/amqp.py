@@ -16,7 +16,7 @@ from relier.errors import (
     RelierError,
 )
 from relier.protocol.admission import Tenant
-from relier.protocol.identity import TOKEN_HEADER, generation
+from relier.protocol.identity import generation
 from relier.store.client import judge
 from relier.tasks.task import Protected
 from relier.worker import publish
@@ -63,7 +63,8 @@ class AMQP(amqp.AMQP):
         def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:
             # Celery copies custom headers when it retries: whatever token is there is another's.
             headers = {**(options.pop("headers", None) or {})}
-            headers[TOKEN_HEADER] = publish.publish_token(message.headers.get("id", ""))
+            headers.pop(publish.REDELIVERED_HEADER, None)
+            headers.update(publish.own_headers(message.headers.get("id", "")))
             tenant = self._tenant(name, message)
             try:
                 with publish.on_account_of(tenant):

@@ -11,7 +11,7 @@ from kombu.utils.json import loads
 from relier.protocol import identity
 from relier.protocol.identity import TOKEN_HEADER
 from relier.store.claiming import Claimed, Unread
-from relier.worker.grip import REQUEST_KEY
+from relier.worker.grip import ETA_KEY, REQUEST_KEY
 from relier.worker.membership import Held
 
 
@@ -106,15 +106,21 @@ def early_by_ms(payload: dict[str, Any]) -> int:
     if not isinstance(headers, dict) or not headers.get("eta"):
         return 0
     if headers.get(TOKEN_HEADER):
-        headers["eta"] = None
+        _set_aside_eta(payload)
         return 0
     try:
         early_ms = until_ms(headers["eta"])
     except ValueError as error:
         raise UnreadableError(f"its eta is no time: {error}") from error
     if early_ms <= 0:
-        headers["eta"] = None
+        _set_aside_eta(payload)
     return max(early_ms, 0)
+
+
+def _set_aside_eta(payload: dict[str, Any]) -> None:
+    """Hide the eta from Celery's timer; the task is to see it all the same."""
+    headers = payload["headers"]
+    payload["properties"][ETA_KEY], headers["eta"] = headers["eta"], None
 
 
 def until_ms(eta: object) -> int:

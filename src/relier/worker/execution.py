@@ -49,7 +49,7 @@ from relier.store.running import Started
 from relier.worker import consequences, fusion, replay, telling
 from relier.worker.ended import Ended
 from relier.worker.grip import REQUEST_KEY, Grip
-from relier.worker.publish import Consequence, Outbox
+from relier.worker.publish import REDELIVERED_HEADER, Consequence, Outbox
 from relier.worker.timeouts import Timed, Timekeeper
 from relier.worker.timing import timing_of
 
@@ -151,6 +151,7 @@ class Execution:
         try:
             if run.started.verdict == "replay":
                 return self._replayed(run)
+            self._tell_if_redelivered(run)
             self._announce(run)
             ended = self._body(run)
             if run.timed is not None and run.timed.expired:
@@ -169,6 +170,15 @@ class Execution:
             own_limit=getattr(run.task, "max_resurrections", None),
             max_resurrections=self._broker.settings.max_resurrections,
         )
+
+    def _tell_if_redelivered(self, run: Run) -> None:
+        """Say in the task's delivery info, as kombu would, that it was delivered before.
+
+        Of a later generation it is not known whether a process died under that very one.
+        """
+        request, started = run.request, run.started
+        if request.get(REDELIVERED_HEADER) or (started.returns and not started.generation):
+            request.delivery_info = {**(request.delivery_info or {}), "redelivered": True}
 
     def _announce(self, run: Run) -> None:
         """Tell the world that the task begins; only now, for ``start`` said yes."""

@@ -9,6 +9,9 @@ from relier.protocol.identity import Claim
 REQUEST_KEY = "relier"
 """Where a request carries its grip; it never travels in a message."""
 
+ETA_KEY = "relier_eta"
+"""Where a delivered message keeps the eta that it need not wait for, for its task to read."""
+
 
 class Grip(NamedTuple):
     """A claim on its way to the process that works under it; a tuple, so that any pool carries it.

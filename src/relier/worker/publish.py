@@ -16,6 +16,7 @@ from celery._state import get_current_worker_task
 
 from relier.protocol import identity
 from relier.protocol.admission import Tenant
+from relier.protocol.identity import TOKEN_HEADER
 from relier.store import publishing
 from relier.store.admission import Admission
 from relier.store.broker import Broker
@@ -53,6 +54,10 @@ class Consequence:
         return f"{CONSEQUENCE_PREFIX}{derived}"
 
 
+REDELIVERED_HEADER = "redelivered"
+"""What kombu's Redis transport writes into a message that its consumer put back."""
+
+_requeueing: ContextVar[bool] = ContextVar("relier_requeueing", default=False)
 _outbox: ContextVar[Outbox | None] = ContextVar("relier_outbox", default=None)
 _consequence: ContextVar[Consequence | None] = ContextVar("relier_consequence", default=None)
 _tenant: ContextVar[Tenant | None] = ContextVar("relier_tenant", default=None)
@@ -77,6 +82,24 @@ def on_behalf_of(parent: Consequence) -> Iterator[None]:
         yield
     finally:
         _consequence.reset(token)
+
+
+@contextmanager
+def requeueing() -> Iterator[None]:
+    """Mark publishes inside the block as messages that were delivered before."""
+    token = _requeueing.set(True)
+    try:
+        yield
+    finally:
+        _requeueing.reset(token)
+
+
+def own_headers(task_id: str) -> dict[str, Any]:
+    """Return the headers that no publish may take over from another, as Celery does on retry."""
+    headers: dict[str, Any] = {TOKEN_HEADER: publish_token(task_id)}
+    if _requeueing.get():
+        headers[REDELIVERED_HEADER] = True
+    return headers
 
 
 def publish_token(task_id: str, minted: str = "") -> str:

@@ -17,7 +17,7 @@ from relier.store.keys import Keys
 from relier.store.operations import Operation
 from relier.store.publishing import Outgoing
 from relier.worker.ended import Ended
-from relier.worker.publish import Outbox
+from relier.worker.publish import Outbox, requeueing
 from relier.worker.publish import held_back as _hold
 
 _LONGEST_TEXT = 100_000
@@ -96,7 +96,7 @@ def held_back(outcome: Outcome) -> list[tuple[str, Outgoing]]:
 
 def publish_again(task: Any, request: Any, outbox: Outbox) -> None:
     """Put the message itself into the outbox, for ``Reject(requeue=True)``."""
-    with _hold(outbox):
+    with _hold(outbox), requeueing():
         task.signature_from_request(request, retries=request.retries).apply_async()
 
 

@@ -17,7 +17,7 @@ from celery.worker import state as worker_state
 from relier.protocol import outcome as outcomes
 from relier.protocol.outcome import Outcome, printable
 from relier.store import reaping, running
-from relier.worker.grip import REQUEST_KEY, Grip
+from relier.worker.grip import ETA_KEY, REQUEST_KEY, Grip
 from relier.worker.membership import Held, Membership
 from relier.worker.overdue import Overdue, Watched
 from relier.worker.timing import limits_of, overdue
@@ -35,7 +35,10 @@ class Request(celery_request.Request):
 
     def __init__(self, message: Any, **kwargs: Any) -> None:
         held: Held | None = message.properties.pop(REQUEST_KEY, None)
+        eta = message.properties.pop(ETA_KEY, None)
         super().__init__(message, **kwargs)
+        if eta:
+            self._request_dict["eta"] = eta
         if held is not None:
             self._membership = message.channel.membership
             self._tag = message.delivery_tag

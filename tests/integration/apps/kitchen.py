@@ -76,6 +76,10 @@ def _simple(app: Celery) -> None:
     def bound(self: RelierTask, x: int) -> list[object]:
         return [self.request.id, self.request.retries, x]
 
+    @rl_task(app=app, shared=False, name="due", bind=True)
+    def due(self: RelierTask) -> object:
+        return self.request.eta
+
     @rl_task(app=app, shared=False, name="total")
     def total(values: list[int]) -> int:
         return sum(values)
@@ -129,10 +133,14 @@ def _ends(app: Celery) -> None:
 
     @rl_task(app=app, shared=False, name="reject_twice", bind=True)
     def reject_twice(self: RelierTask, key: str) -> str:
-        """Reject with requeue until it was run three times."""
+        """Reject with requeue until it was run three times, then retry once."""
         note("reject", key)
-        if Journal.from_env().count("reject", key) < 3:
+        runs = Journal.from_env().count("reject", key)
+        assert bool(self.request.delivery_info["redelivered"]) is (runs in (2, 3))
+        if runs < 3:
             raise Reject("again", requeue=True)
+        if runs == 3:
+            raise self.retry(countdown=0)
         return "done"
 
     @rl_task(app=app, shared=False, name="on_error")
@@ -196,6 +204,7 @@ def _plain(app: Celery) -> None:
         note("die", key)
         if Journal.from_env().count("die", key) == 1:
             os.kill(os.getpid(), 9)
+        assert self.request.delivery_info["redelivered"]
         return key
 
 

@@ -9,6 +9,7 @@ import pytest
 from relier.protocol.identity import Claim
 from relier.store.claiming import Claimed
 from relier.worker import delivery
+from relier.worker.grip import ETA_KEY
 
 
 def claimed(raw: bytes) -> Claimed:
@@ -50,9 +51,11 @@ def eta(seconds: float) -> str:
 
 
 def test_what_relier_scheduled_is_due_whatever_its_eta_says() -> None:
-    payload = message(headers={"id": "1", "task": "t", "eta": eta(3600), "rl_token": "x"})
+    due = eta(3600)
+    payload = message(headers={"id": "1", "task": "t", "eta": due, "rl_token": "x"})
     assert delivery.early_by_ms(payload) == 0
     assert payload["headers"]["eta"] is None
+    assert payload["properties"][ETA_KEY] == due
 
 
 def test_a_stock_producers_eta_is_waited_for() -> None:
