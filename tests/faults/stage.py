@@ -34,7 +34,6 @@ VICTIM, CALM = "victim", "calm"
 READY_DEADLINE_S = 30.0
 FINISH_DEADLINE_S = 40.0
 LIFE_DEADLINE_S = 15.0
-WHOLE_WORKER_BUDGET = 12
 
 # What the main process sends on its own account, whether or not a task lives.
 BACKGROUND = {
@@ -57,11 +56,6 @@ def in_pool(command: Command) -> bool:
 def in_dispatch(command: Command) -> bool:
     """Whether it is more than the greeting of a new connection."""
     return command.name not in {"HELLO", "AUTH", "SELECT", "CLIENT", "PING"}
-
-
-def in_life(command: Command) -> bool:
-    """The same, and the claims before it."""
-    return in_pool(command) or command.script == "claim"
 
 
 @dataclass(frozen=True)
@@ -183,12 +177,6 @@ class Stage:
         """Start a point with nothing in Redis and nothing in the journal."""
         self._healthy_journal.unlink(missing_ok=True)
         self.journal = Journal(self._healthy_journal)
-
-    def rescue(self, on: bool) -> None:
-        """Let the healthy worker take the victim's queue over, or leave it alone again."""
-        order = self.app.control.add_consumer if on else self.app.control.cancel_consumer
-        reply = wait_for(lambda: order(VICTIM, reply=True, destination=["healthy@test"]), 10)
-        assert "ok" in reply[0]["healthy@test"], reply
 
 
 @dataclass

@@ -14,24 +14,19 @@ from celery import chain, chord, group
 
 from faults.stage import (
     CALM,
-    LIFE_DEADLINE_S,
     VICTIM,
-    WHOLE_WORKER_BUDGET,
     Life,
     Stage,
     assert_laws,
     count_commands,
     die_in_pool_at_every_command,
     every_point,
-    finished,
     in_dispatch,
-    in_life,
     open_stage,
     shoot,
 )
 from faults.steps_app import make_app
 from relier.store.embedded import EmbeddedServer
-from support.wait import wait_for
 
 # -- the lives
 
@@ -162,31 +157,6 @@ def stage(
 @pytest.mark.parametrize("life", LIVES, ids=lambda life: life.name)
 def test_the_pool_process_dies_at_every_command(stage: Stage, life: Life) -> None:
     die_in_pool_at_every_command(stage, life)
-
-
-@pytest.mark.timeout(240)
-@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
-def test_the_whole_worker_dies_at_every_command(stage: Stage, pool: str) -> None:
-    life = LIVES[0]
-    victim = stage.fork(stage.proxy.url, VICTIM, pool, "victim")
-    stage.wait_ready(victim)
-    count_commands(stage, life, in_life)
-    points = every_point(count_commands(stage, life, in_life), WHOLE_WORKER_BUDGET)
-    tried = 0
-    for n, when in points:
-        if not victim.alive():
-            victim = stage.fork(stage.proxy.url, VICTIM, pool, "victim")
-            stage.wait_ready(victim)
-        cut = shoot(stage, life, n, when, in_life, victim.kill)
-        wait_for(lambda cut=cut: cut.fired.is_set() or finished(stage, life), LIFE_DEADLINE_S)
-        stage.rescue(True)
-        assert_laws(stage, life, f"{pool}, {when} {n} ({cut.command})")
-        stage.rescue(False)
-        tried += cut.fired.is_set()
-        cut.nth = 0
-    if victim.alive():
-        victim.kill()
-    stage.report(f"{life.name}, whole {pool} worker", tried, len(points))
 
 
 def _push(app: Any) -> str:
