@@ -41,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     resurrection_check_interval_s: Annotated[float, Meta(ge=0.05, le=60)]
     resurrection_batch_size: Annotated[int, Meta(ge=1, le=1000)]
     resurrection_max_queue_depth: Annotated[int, Meta(ge=0)]
+    idempotency_default_ttl_s: Annotated[float, Meta(ge=1)]
     recovery_queue: Annotated[str, Meta(min_length=1)] | None
     soft_timeout_s: Annotated[float, Meta(gt=0)] | None
     hard_timeout_s: Annotated[float, Meta(gt=0)] | None
@@ -161,6 +162,13 @@ SETTINGS: tuple[Setting, ...] = (
         0,
         "a whole number of messages, 0 for no limit",
         "Resurrections wait while their queue is longer than this.",
+    ),
+    Setting(
+        "idempotency_default_ttl_s",
+        "RELIER_IDEMPOTENCY_DEFAULT_TTL",
+        3600.0,
+        "seconds, 1 or more",
+        "How long the result of an idempotent task answers for later calls, unless the task says.",
     ),
     Setting(
         "recovery_queue",

@@ -64,6 +64,7 @@ class Ledger(NamedTuple):
         condemned: how many ran when a worker was condemned.
         suspected: how many of them were suspects whose trial was not over.
         cleared: claims (worker, number) of suspects whose trial was over.
+        kept: idempotency keys whose result was kept.
     """
 
     lives: tuple[Life, ...] = ()
@@ -71,6 +72,7 @@ class Ledger(NamedTuple):
     condemned: tuple[tuple[int, int], ...] = ()
     suspected: tuple[tuple[int, int], ...] = ()
     cleared: tuple[tuple[int, int], ...] = ()
+    kept: tuple[str, ...] = ()
     broken: str = ""
 
     def breaks(self, what: str) -> Ledger:
@@ -122,6 +124,9 @@ def note(ledger: Ledger, facts: Iterable[Fact], rules: Rules, worker: int) -> Le
         life = ledger.life(ledger.life_of(fact.message.token))
         if life is None or is_consequence(fact.message.task):
             continue
+        if fact.kind == "kept":
+            ledger = _kept(ledger, str(fact.detail))
+            continue
         if fact.kind == "started":
             ledger = _started(ledger, life, rules)
         elif fact.kind == "committed":
@@ -141,6 +146,12 @@ def _started(ledger: Ledger, life: Life, rules: Rules) -> Ledger:
     if life.ends:
         ledger = ledger.breaks(f"LAW2 {life.task} runs after its end")
     return ledger
+
+
+def _kept(ledger: Ledger, key: str) -> Ledger:
+    if key in ledger.kept:
+        ledger = ledger.breaks(f"LAW2 two runs with the key {key} succeeded")
+    return ledger._replace(kept=tuple(sorted({*ledger.kept, key})))
 
 
 def _over(ledger: Ledger, life: Life, fact: Fact) -> Ledger:
@@ -231,7 +242,9 @@ def check(redis: Redis, ledger: Ledger) -> str:
     for life in ledger.lives:
         if life.letter and life.root not in letters:
             return f"LAW1 the dead letter of a life of {life.task} is gone"
-    seen = set()
+    seen, owners = set(), [claim.key for claim in redis.claims if claim.key]
+    if len(set(owners)) < len(owners):
+        return f"LAW2 two own the key {owners[0]} at once"
     for claim in redis.claims:
         if redis.entry(claim.worker) is None:
             return f"LAW1 claim of {claim.message.task} has no worker: nobody will reap it"
@@ -273,14 +286,15 @@ def _waits(redis: Redis, record: Record) -> bool:
         for known in record.tokens
         if known.root == record.root and known.generation >= record.generation
     }
-    waiting = [*redis.queue, *redis.scheduled, *redis.kids]
+    waiting = [*redis.queue, *redis.scheduled, *redis.kids, *redis.parked]
     waiting += [c.message for c in redis.claims if not c.started and not c.outcome]
     return any(message.token in tokens for message in waiting)
 
 
 def settle(redis: Redis, ledger: Ledger) -> str:
     """Return the law that is broken when nothing more can happen."""
-    if redis.claims or redis.queue or redis.replay or redis.scheduled or redis.kids:
+    held = (redis.claims, redis.queue, redis.replay, redis.scheduled, redis.kids, redis.parked)
+    if any(held):
         return "LAW1 something is left that nobody will take up"
     tasks = {origin(life.task) for life in ledger.lives}
     for life in ledger.lives:

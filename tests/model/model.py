@@ -26,12 +26,14 @@ from model.state import (
     Claim,
     Entry,
     Fact,
+    Key,
     Message,
     Outcome,
     Record,
     Redis,
     Replay,
     Reply,
+    key_of,
 )
 
 
@@ -106,7 +108,9 @@ def start(redis: Redis, rules: Rules, worker: int, number: int, patient: bool = 
 
     Returns:
         ("run", root, generation); ("replay", root, generation): it had committed, send its
-        consequences; ("stale",): run nothing; ("drop",): a copy, its claim is ended here;
+        consequences; ("done", root, generation): commit the result of an earlier run with the same
+        key; ("parked",): the same call runs, the message waits; ("stale",): run nothing;
+        ("drop",): a copy, its claim is ended here;
         ("busy",): an earlier generation runs, or another suspect is on trial; it comes again.
     """
     mine = _mine(redis, worker, number)
@@ -116,9 +120,14 @@ def start(redis: Redis, rules: Rules, worker: int, number: int, patient: bool = 
     before = redis.record(message.task)
     if mine.outcome:
         return Reply(redis, ("replay", mine.outcome.root, mine.outcome.generation))
+    key = redis.key(key_of(message.task))
+    done = key.done and not mine.key and rules.done_key_not_run
     if mine.started and before:
-        return Reply(redis, ("run", before.root, before.generation))
+        return Reply(redis, ("done" if done else "run", before.root, before.generation))
     verdict, record = admit(redis, before, message, rules)
+    if verdict == "run" and _is_owned(redis, key) and rules.busy_key_parks:
+        parked = redis.without_claim(mine)._replace(parked=(*redis.parked, message))
+        return Reply(parked, ("parked",))
     entry = redis.entry(worker)
     assert entry is not None, "a claim has a worker"
     on_trial = _on_trial(redis, entry)
@@ -142,9 +151,13 @@ def start(redis: Redis, rules: Rules, worker: int, number: int, patient: bool = 
     if verdict == "busy":
         return Reply(redis.without_claim(mine).schedule(message), ("busy",))
     record = record._replace(state=STARTED, worker=worker, number=number)
-    redis = redis.with_claim(mine._replace(started=True)).with_record(record).with_entry(entry)
-    facts += (Fact("started", message, "", record.root),)
-    return Reply(redis, ("run", record.root, record.generation), facts)
+    mine = mine._replace(started=True)
+    if key.name and not done:
+        mine = mine._replace(key=key.name)
+        redis = redis.with_key(key._replace(worker=worker, number=number))
+    redis = redis.with_claim(mine).with_record(record).with_entry(entry)
+    facts += (Fact("started", message, "done" if done else "", record.root),)
+    return Reply(redis, ("done" if done else "run", record.root, record.generation), facts)
 
 
 def finish(redis: Redis, rules: Rules, worker: int, number: int, outcome: Outcome) -> Reply:
@@ -157,7 +170,8 @@ def finish(redis: Redis, rules: Rules, worker: int, number: int, outcome: Outcom
     assert record is not None, "a started task has a record"
     record = record._replace(state=ENDED, worker=worker, number=number)
     facts = (Fact("committed", mine.message, outcome), Fact("ended", mine.message, outcome))
-    return Reply(redis.without_claim(mine).with_record(record), True, facts)
+    redis, more = _let_go(redis.without_claim(mine).with_record(record), rules, mine, outcome)
+    return Reply(redis, True, facts + more)
 
 
 def commit(redis: Redis, rules: Rules, worker: int, number: int, outcome: Outcome) -> Reply:
@@ -167,8 +181,10 @@ def commit(redis: Redis, rules: Rules, worker: int, number: int, outcome: Outcom
         return Reply(redis, False)
     if mine.outcome:
         return Reply(redis, True)
-    redis = _mark_committed(redis.with_claim(mine._replace(outcome=outcome)), mine.message)
-    return Reply(redis, True, (Fact("committed", mine.message, outcome),))
+    kept = mine._replace(outcome=outcome, key="")
+    redis = _mark_committed(redis.with_claim(kept), mine.message)
+    redis, more = _let_go(redis, rules, mine, outcome)
+    return Reply(redis, True, (Fact("committed", mine.message, outcome), *more))
 
 
 def ack(redis: Redis, rules: Rules, worker: int, number: int) -> Reply:
@@ -217,7 +233,8 @@ def release(redis: Redis, rules: Rules, worker: int, number: int, stopped: bool 
         record = redis.record(mine.message.task)
         assert record is not None, "a started task has a record"
         redis = redis.with_record(record._replace(state=QUEUED, worker=0, number=0))
-    return Reply(redis.without_claim(mine).push_head(mine.message), 1)
+    redis = redis.without_claim(mine).push_head(mine.message)
+    return Reply(_let_go(redis, rules, mine)[0], 1)
 
 
 def discard(redis: Redis, rules: Rules, worker: int, number: int, reason: str) -> Reply:
@@ -271,6 +288,7 @@ def reap(redis: Redis, rules: Rules, worker: int, judged_beat: int, batch: int =
     for mine in reversed(claims[-batch:]):
         blame = "own" if alone == 1 or mine.number == sole else "whole"
         redis, _, some = _give_back(redis, rules, mine, blame)
+        redis, _ = _let_go(redis, rules, mine)
         facts += some
     if len(claims) > batch:
         return Reply(redis, "more", tuple(facts))
@@ -290,6 +308,7 @@ def reap_claim(redis: Redis, rules: Rules, worker: int, number: int) -> Reply:
     if not (mine.started or mine.outcome):
         return Reply(redis.without_claim(mine).schedule(mine.message), "unstarted")
     redis, verdict, facts = _give_back(redis, rules, mine, "own")
+    redis, _ = _let_go(redis, rules, mine)
     return Reply(redis, verdict, tuple(facts))
 
 
@@ -299,7 +318,7 @@ def condemn(redis: Redis, rules: Rules, worker: int, number: int) -> Reply:
     if mine is None or not mine.started or mine.outcome:
         return Reply(redis, False)
     redis, facts = _fail(redis.without_claim(mine), rules, mine.message)
-    return Reply(redis, True, tuple(facts))
+    return Reply(_let_go(redis, rules, mine)[0], True, tuple(facts))
 
 
 def bury(redis: Redis, rules: Rules, worker: int, number: int) -> Reply:
@@ -349,11 +368,20 @@ def revive(redis: Redis, rules: Rules, letter: str, message: Message) -> Reply:
     return Reply(redis.with_record(record).push(message), 1, facts)
 
 
+def sweep(redis: Redis, rules: Rules) -> Reply:
+    """Wake the duplicates behind a key that nobody owns; whether none is left."""
+    for key in redis.keys:
+        if _is_owned(redis, key):
+            return Reply(redis, False)
+        redis = redis.with_key(key._replace(worker=0, number=0))
+    return Reply(_wake(redis), True)
+
+
 SCRIPTS = {
     script.__name__: script
     for script in (
         hello, beat, goodbye, enqueue, claim, start, finish, commit, ack, abandon, release,
-        discard, reconcile, reap, reap_claim, condemn, bury, defer, revive,
+        discard, reconcile, reap, reap_claim, condemn, bury, defer, revive, sweep,
     )
 }  # fmt: skip
 
@@ -361,6 +389,27 @@ SCRIPTS = {
 def _mine(redis: Redis, worker: int, number: int) -> Claim | None:
     """Return a claim if its worker may still act on it."""
     return redis.claim(worker, number) if redis.alive(worker) else None
+
+
+def _is_owned(redis: Redis, key: Key) -> bool:
+    """Tell whether the claim that owns a key still runs."""
+    claim = redis.claim(key.worker, key.number)
+    return bool(claim and claim.started and not claim.outcome)
+
+
+def _let_go(
+    redis: Redis, rules: Rules, mine: Claim, outcome: Outcome | None = None
+) -> tuple[Redis, tuple[Fact, ...]]:
+    """End a claim's ownership of its key, with a result or without one, and wake who waits."""
+    if not mine.key or not (rules.any_end_wakes or outcome):
+        return redis, ()
+    done = outcome is not None and outcome.final == "ended"
+    facts = (Fact("kept", mine.message, mine.key),) if done else ()
+    return _wake(redis.with_key(Key(mine.key, done=done))), facts
+
+
+def _wake(redis: Redis) -> Redis:
+    return redis._replace(queue=(*redis.parked, *redis.queue), parked=())
 
 
 def _on_trial(redis: Redis, entry: Entry) -> int:

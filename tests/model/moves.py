@@ -385,6 +385,10 @@ def _claimed(p: Process, harvest: Any) -> Process:
 
 
 def _started(h: Holding, verdict: Any) -> Holding | None:
-    if verdict[0] != "run":
+    if verdict[0] not in ("run", "done"):
         return None
-    return h._replace(stage=RUNNING, root=verdict[1], generation=verdict[2])
+    h = h._replace(stage=RUNNING, root=verdict[1], generation=verdict[2])
+    if verdict[0] == "done":
+        outcome = Outcome("ended", (), None, h.root, h.generation)
+        return h._replace(stage=DECIDED, outcome=outcome)
+    return h

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from model.rules import RIGHT, Rules
 from model.state import Message
 from model.world import World
-from model.worlds import AGAIN, A, B, kinds
+from model.worlds import AGAIN, ONE, SAME, A, B, kinds
 
 
 class Mutation(NamedTuple):
@@ -242,6 +242,24 @@ MUTATIONS = (
         _world("crash", A, B, room=2),
         "LAW6",
         limits=(0, 0),
+    ),
+    Mutation(
+        "busy_key_parks",
+        "a key is looked at when a task ends",
+        _world("", ONE, SAME, workers=2),
+        "LAW2",
+    ),
+    Mutation(
+        "done_key_not_run",
+        "a duplicate that was parked runs when it is woken",
+        _world("", ONE, SAME),
+        "LAW2",
+    ),
+    Mutation(
+        "any_end_wakes",
+        "only a commit wakes the parked; main commits the failure of one that it stopped",
+        _world("timeout", ONE, SAME, workers=2),
+        "LAW1",
     ),
     Mutation(
         "suspects_run_apart",

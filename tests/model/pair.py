@@ -163,7 +163,7 @@ class Pair:
     def begin(self, worker: int, number: int) -> None:
         """A process starts a claim."""
         verdict = self.call("start", worker, number)
-        if verdict[0] in ("run", "replay"):
+        if verdict[0] in ("run", "replay", "done"):
             self.ran[number] = verdict[1:]
 
     def end(self, worker: int, number: int, kind: str) -> None:

@@ -18,6 +18,7 @@ from model.state import (
     STARTED,
     Claim,
     Entry,
+    Key,
     Known,
     Message,
     Outcome,
@@ -26,6 +27,7 @@ from model.state import (
     Replay,
     derive,
     is_consequence,
+    key_of,
 )
 from relier.protocol.identity import Claim as RealClaim
 from relier.protocol.identity import Identity
@@ -62,6 +64,7 @@ class RealScripts:
         self._tasks: dict[str, None] = {}
         self._roots: dict[tuple[str, str], str] = {}
         self._letters: dict[str, str] = {}
+        self._done: set[int] = set()
         self._present: set[str] = set()
         self._reap_rules = reaping.ReapRules(
             max_resurrections=rules.max_resurrections,
@@ -123,9 +126,13 @@ class RealScripts:
                 identity,
                 own_limit=None,
                 max_resurrections=self._reap_rules.max_resurrections,
+                idempotency_key=key_of(message.task),
                 trial=running.Trial(_HOUR_MS, _HOUR_MS, _HOUR_MS if patient else 0),
             )
         )
+        if said.done:
+            self._done.add(number)
+            return ("done", said.root, said.generation)
         if said.verdict in ("run", "replay"):
             return (said.verdict, said.root, said.generation)
         return (said.verdict,)
@@ -133,13 +140,15 @@ class RealScripts:
     def finish(self, worker: int, number: int, outcome: Outcome) -> bool:
         """See ``model.finish``."""
         claim, task = self._about(number)
-        return self.store.run(running.finish(self.keys, claim, task, "SUCCESS", None))
+        kept = self._kept(number, outcome)
+        return self.store.run(running.finish(self.keys, claim, task, "SUCCESS", None, kept))
 
     def commit(self, worker: int, number: int, outcome: Outcome) -> bool:
         """See ``model.commit``."""
         claim, task = self._about(number)
         saved = _bytes(outcome)
-        done = self.store.run(running.commit(self.keys, claim, task, "SUCCESS", saved))
+        kept = self._kept(number, outcome)
+        done = self.store.run(running.commit(self.keys, claim, task, "SUCCESS", saved, kept))
         if done:
             self._outcomes.setdefault(number, outcome)
         return done
@@ -223,6 +232,10 @@ class RealScripts:
         out = self._outgoing(message, 0)
         return self.store.run(letters.revive(self.keys, QUEUE, real, out))
 
+    def sweep(self) -> bool:
+        """See ``model.sweep``."""
+        return self.store.run(reaping.sweep(self.keys, self.keys.idempotency("K"), [QUEUE]))
+
     # What happens to a queue without a script of ours.
 
     def copy(self, message: Message) -> None:
@@ -259,6 +272,9 @@ class RealScripts:
             pipe.lrange(keys.replay(QUEUE), 0, -1)
             pipe.zrange(keys.scheduled(QUEUE), 0, -1, withscores=True)
             pipe.zrange(keys.dead(QUEUE), 0, -1)
+            pipe.hgetall(keys.idempotency("K"))
+            pipe.lrange(f"{keys.prefix}rl:{{{QUEUE}}}:parked:K", 0, -1)
+            pipe.smembers(keys.parked_keys)
             pipe.delete(keys.bell(QUEUE))
             for worker in workers:
                 pipe.hgetall(keys.worker(_name(worker)))
@@ -266,7 +282,8 @@ class RealScripts:
             for task in tasks:
                 pipe.hgetall(keys.task(task))
                 pipe.pttl(keys.task(task))
-            queue, kids, replay, scheduled, dead, rung, *rest = pipe.execute()
+            queue, kids, replay, scheduled, dead, key, parked, index, rung, *rest = pipe.execute()
+        assert index or not parked, "no sweep would find what is parked"
         of_workers, of_tasks = rest[: 2 * len(workers)], rest[2 * len(workers) :]
         entries = dict(zip(workers, map(_texts, of_workers[::2]), strict=True))
         records = dict(zip(tasks, map(_texts, of_tasks[::2]), strict=True))
@@ -291,6 +308,8 @@ class RealScripts:
             ),
             dead=self._dead(dead),
             kids=tuple(_message(raw) for raw in reversed(kids)),
+            keys=self._keys(_texts(key)),
+            parked=tuple(_parcel(parcel) for parcel in parked),
         )
         return redis, bool(rung)
 
@@ -308,6 +327,12 @@ class RealScripts:
                 self._present.add(letter)
 
     # Translation.
+
+    def _kept(self, number: int, outcome: Outcome) -> running.Kept | None:
+        task = self._messages[number].task
+        if not key_of(task) or number in self._done or outcome.final != "ended":
+            return None
+        return running.Kept(b"result", _HOUR_MS)
 
     def _about(self, number: int) -> tuple[RealClaim, str]:
         return self._numbers[number], self._messages[number].task
@@ -340,7 +365,14 @@ class RealScripts:
                     replays = int(count)
                 number = self._models[_name(worker), field.decode()]
                 started = b"s:" + field in fields
-                yield Claim(worker, number, message, started, outcome, replays)
+                owned = "K" if b"k:" + field in fields else ""
+                yield Claim(worker, number, message, started, outcome, replays, owned)
+
+    def _keys(self, fields: Mapping[str, str]) -> tuple[Key, ...]:
+        if "w" in fields:
+            number = self._models[fields["w"], fields["c"]]
+            return (Key("K", int(fields["w"].removeprefix("w")), number),)
+        return (Key("K", done=True),) if "v" in fields else ()
 
     def _entry(self, worker: int, fields: Mapping[str, str]) -> Entry:
         beat, dying = int(fields.get("beat", 0)), int(fields.get("dying", -1))

@@ -67,6 +67,11 @@ class Rules:
     suspects_run_apart: bool = True  # one on trial at a time: the next death tells who did it
     interruptions_charged: bool = True  # those that made it a suspect were its own doing
 
+    # Idempotency keys.
+    busy_key_parks: bool = True  # a duplicate waits for the end of the one that runs
+    done_key_not_run: bool = True  # and takes its result
+    any_end_wakes: bool = True  # not the commit alone: every script that ends the owner's claim
+
     @property
     def suspect_from(self) -> int:
         """Return from how many interruptions on a task is a suspect."""

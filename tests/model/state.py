@@ -49,7 +49,11 @@ class Outcome(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A message in a worker's hands; its outcome lives here once it has committed."""
+    """A message in a worker's hands; its outcome lives here once it has committed.
+
+    Args:
+        key: the idempotency key that it owns while it runs.
+    """
 
     worker: int
     number: int
@@ -57,6 +61,7 @@ class Claim(NamedTuple):
     started: bool = False
     outcome: Outcome | None = None
     replays: int = 0
+    key: str = ""
 
 
 class Replay(NamedTuple):
@@ -117,6 +122,15 @@ class Record(NamedTuple):
         return self._replace(tokens=tuple(sorted([*kept, known])))
 
 
+class Key(NamedTuple):
+    """An idempotency key: who owns it, or that its result is kept."""
+
+    name: str
+    worker: int = 0
+    number: int = 0
+    done: bool = False
+
+
 class Redis(NamedTuple):
     """All that the server holds.
 
@@ -129,6 +143,8 @@ class Redis(NamedTuple):
         records: sorted by task id.
         dead: (letter id, message), sorted.
         kids: the queue of consequences; ideal workers run it.
+        keys: sorted by name.
+        parked: duplicates that wait for a key's owner, the oldest first.
     """
 
     queue: tuple[Message, ...] = ()
@@ -139,6 +155,8 @@ class Redis(NamedTuple):
     records: tuple[Record, ...] = ()
     dead: tuple[tuple[str, Message], ...] = ()
     kids: tuple[Message, ...] = ()
+    keys: tuple[Key, ...] = ()
+    parked: tuple[Message, ...] = ()
 
     def entry(self, worker: int) -> Entry | None:
         """Return a worker's entry."""
@@ -187,6 +205,16 @@ class Redis(NamedTuple):
         left = tuple(c for c in self.claims if (c.worker, c.number) != key)
         return self._replace(claims=left)
 
+    def key(self, name: str) -> Key:
+        """Return an idempotency key."""
+        return next((key for key in self.keys if key.name == name), Key(name))
+
+    def with_key(self, key: Key) -> Redis:
+        """Return the server with a key written; one that says nothing does not exist."""
+        others = [each for each in self.keys if each.name != key.name]
+        kept = [key] if key.worker or key.done else []
+        return self._replace(keys=tuple(sorted([*others, *kept])))
+
     def with_record(self, record: Record) -> Redis:
         """Return the server with a record written."""
         others = [r for r in self.records if r.task != record.task]
@@ -234,6 +262,11 @@ class Reply(NamedTuple):
     redis: Redis
     verdict: object
     facts: tuple[Fact, ...] = ()
+
+
+def key_of(task: str) -> str:
+    """Return the idempotency key of a task; i and j are calls with the same arguments."""
+    return "K" if task in ("i", "j") else ""
 
 
 def is_consequence(task: str) -> bool:

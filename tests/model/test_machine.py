@@ -74,7 +74,7 @@ MOVES = {
     ),
     "dispatch": move(
         "dispatch",
-        task=weighed(a=3, b=2, c=1),
+        task=weighed(a=3, b=2, c=1, i=2, j=2),
         generation=st.sampled_from([0, 0, 0, 1, 2, -1]),
         how=weighed(now=3, later=1, stock=1),
     ),
@@ -97,7 +97,7 @@ MOVES = {
     "come_and_go": move("come_and_go", i=PICK, script=weighed(beat=3, goodbye=1)),
     "reap": move("reap", i=PICK, batch=st.integers(1, 3), late=weighed(no=3, yes=1)),
     "outside": move(
-        "outside", i=PICK, what=weighed(due=4, copy=2, body=2, revive=3, purge=1, tried=1)
+        "outside", i=PICK, what=weighed(due=4, copy=2, body=2, revive=3, purge=1, tried=1, swept=1)
     ),
     "late": move("late", back=st.sampled_from([0, 0, 1, 2, 3, 5, 8, 13, 21])),
 }
@@ -114,7 +114,7 @@ class Scripts(RuleBasedStateMachine):
     reached: Counter[str]
 
     @initialize(
-        tasks=st.text("abc", min_size=1, max_size=3),
+        tasks=st.text("abcij", min_size=1, max_size=3),
         resurrections=st.integers(0, 2),
         interruptions=st.integers(0, 3),
     )
@@ -215,6 +215,9 @@ class Scripts(RuleBasedStateMachine):
             due = pair.model._replace(scheduled=left).push(message)
             pair.without_script(due, f"{message} falls due")
 
+    def _swept(self, pair: Pair, i: int) -> None:
+        pair.call("sweep")
+
     def _tried(self, pair: Pair, i: int) -> None:
         on_trial = [entry for entry in pair.model.workers if entry.trial]
         if on_trial:
@@ -258,7 +261,7 @@ REACHED = {
     "condemn True", "defer buried", "defer deferred", "discard 1", "enqueue known", "finish True",
     "reap done", "reap more", "reap_claim exhausted", "reap_claim requeued",
     "reap_claim scheduled", "reconcile 1", "reconcile -1", "release 1", "revive 1", "revive -1",
-    "start drop", "start replay", "start run", "start stale",
+    "start done", "start drop", "start parked", "start replay", "start run", "start stale",
 }  # fmt: skip
 """Answers that must have come up, whatever the examples were."""
 

@@ -7,6 +7,8 @@ from model.world import World
 
 A = Message("a", 0, "t0")
 B = Message("b", 0, "t1")
+ONE, SAME = Message("i", 0, "t0"), Message("j", 0, "t1")
+"""Calls with one idempotency key."""
 AGAIN = Message("a", 0, "t2")
 """The id of A once more: a duplicate, or a redispatch after its end."""
 
@@ -29,6 +31,10 @@ WORLDS = (
     World("replaced by a chord", (A, AGAIN), ("replace",), 1, ALL, workers=2),
     World("dead and revived", (A, AGAIN), ("fail",), 2, kinds("revive crash cut copy")),
     World("neighbours", (A, B), ("ok",), 2, kinds("crash pause child cut"), room=2),
+    World("one key", (ONE, SAME), ("ok", "fail"), 1, ALL, workers=2),
+    World(
+        "one key, two faults", (ONE, SAME), ("bare", "retry"), 2, kinds("crash child cut timeout")
+    ),
     World("suspects", (A, B), ("bare",), 2, kinds("crash impatience"), workers=2, room=2),
     World("two workers, two tasks", (A, B), ("ok",), 1, ALL, workers=2),
     World("poison", (A,), ("ok",), 4, kinds("child crash timeout")),

@@ -12,7 +12,8 @@ _OCCUPIED = """
 local found = {}
 for _, key in ipairs(redis.call('KEYS', 'rl:{*')) do
   local part = string.match(key, '}:(%w+)')
-  if part == 'claims' or part == 'replay' or part == 'scheduled' then found[#found + 1] = key end
+  local holds = {claims = true, replay = true, scheduled = true, parked = true}
+  if holds[part] then found[#found + 1] = key end
 end
 for _, queue in ipairs(redis.call('SMEMBERS', 'rl:queues')) do
   for _, suffix in ipairs({'', '\\6\\0223', '\\6\\0226', '\\6\\0229'}) do

@@ -7,12 +7,24 @@ import logging
 from relier.phoenix.detector import Verdict
 from relier.store.broker import Broker
 from relier.store.client import Store
-from relier.store.fleet import known_queues
-from relier.store.reaping import Suspect, reap
+from relier.store.fleet import known_queues, parked_keys
+from relier.store.reaping import Suspect, reap, sweep
 
 logger = logging.getLogger(__name__)
 
 _MOST_BATCHES = 100
+_MOST_PARKED_KEYS = 100
+
+
+def wake_parked(store: Store, broker: Broker) -> None:
+    """Wake duplicates whose idempotency key nobody owns.
+
+    Whatever ends the owner's claim does so in the same step; this is the net below it.
+    """
+    found = parked_keys(store, _MOST_PARKED_KEYS)
+    queues = known_queues(store) if found else []
+    for key in found:
+        store.run(sweep(broker.keys, key, queues))
 
 
 def bring_back(store: Store, broker: Broker, verdict: Verdict) -> None:

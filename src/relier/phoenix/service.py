@@ -13,11 +13,13 @@ from collections.abc import Mapping
 
 from relier.errors import RedisConnectionError, RelierError
 from relier.phoenix.detector import Detector, Sighting, Verdict
-from relier.phoenix.reaper import bring_back
+from relier.phoenix.reaper import bring_back, wake_parked
 from relier.store import fleet
 from relier.store.broker import Broker
 
 logger = logging.getLogger(__name__)
+
+_SWEEP_EVERY_S = 1.0
 
 
 class Phoenix(threading.Thread):
@@ -33,6 +35,7 @@ class Phoenix(threading.Thread):
         self._store = broker.new_store(max_connections=2)
         self._detector = Detector(broker.settings.resurrection_check_interval_s)
         self._stopping = threading.Event()
+        self._swept_at_s = float("-inf")
         self._every_s = broker.settings.resurrection_check_interval_s
 
     def run(self) -> None:
@@ -65,6 +68,9 @@ class Phoenix(threading.Thread):
             if verdicts and fleet.take_tick(store, int(self._every_s * 1000)):
                 for verdict in verdicts:
                     self._bring_back(verdict)
+            if time.monotonic() - self._swept_at_s > _SWEEP_EVERY_S:
+                self._swept_at_s = time.monotonic()
+                wake_parked(store, self._broker)
         except RedisConnectionError:
             # Reading goes on where writing is refused, and then every worker looks silent.
             self._detector.forget()

@@ -76,6 +76,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Outcome)
+_value_decoder = msgspec.msgpack.Decoder(Value)
 _version = msgspec.msgpack.Decoder(dict[str, object])
 
 
@@ -86,6 +87,16 @@ class NewerOutcomeError(ValueError):
 def encode(outcome: Outcome) -> bytes:
     """Return the outcome as bytes."""
     return _encoder.encode(outcome)
+
+
+def encode_value(value: Value) -> bytes:
+    """Return a return value as bytes."""
+    return _encoder.encode(value)
+
+
+def decode_value(data: bytes) -> Value:
+    """Read a return value."""
+    return _value_decoder.decode(data)
 
 
 def decode(data: bytes) -> Outcome:

@@ -64,6 +64,15 @@ def started_claims(store: Store, worker: str, queues: Sequence[str]) -> set[Clai
     }
 
 
+def parked_keys(store: Store, most: int) -> list[str]:
+    """Return some idempotency keys behind which duplicates are parked."""
+    try:
+        return _texts(store.redis.srandmember(store.keys.parked_keys, most))
+    except exceptions.RedisError as error:
+        judge(error, store.address, out_of_time=True)
+        raise
+
+
 def take_tick(store: Store, tick_ms: int) -> bool:
     """Return whether this Phoenix may work now; one may per tick."""
     try:

@@ -84,6 +84,15 @@ class Keys:
         """Return the set of queue names relier has seen."""
         return f"{self.prefix}rl:queues"
 
+    def idempotency(self, name: str) -> str:
+        """Return the hash of an idempotency key, as ``CallKey`` names it."""
+        return f"{self.prefix}rl:idem:{name}"
+
+    @property
+    def parked_keys(self) -> str:
+        """Return the set of idempotency keys behind which duplicates are parked."""
+        return f"{self.prefix}rl:parked"
+
     @property
     def fence(self) -> str:
         """Return the counter behind every fencing token."""

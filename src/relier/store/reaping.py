@@ -11,7 +11,7 @@ from relier.store.operations import Argument, Operation, text
 from relier.store.scripts import load
 from relier.store.ttl import LIVE_RECORD_TTL_MS
 
-_REAP, _REAP_CLAIM = load("reap"), load("reap_claim")
+_REAP, _REAP_CLAIM, _SWEEP = load("reap"), load("reap_claim"), load("sweep")
 
 
 class ReapRules(NamedTuple):
@@ -127,6 +127,16 @@ def reap_claim(keys: Keys, claim: Claim, reason: str, rules: ReapRules) -> Opera
         rules.exhausted_blame,
     ]
     return Operation(_REAP_CLAIM, names, arguments, _reaped_claim)
+
+
+def sweep(keys: Keys, parked_key: str, queues: Sequence[str]) -> Operation[bool]:
+    """Wake the duplicates parked behind an idempotency key that nobody owns; True: none is left.
+
+    Args:
+        parked_key: the key's full name, from ``keys.parked_keys``.
+        queues: all that are known.
+    """
+    return Operation(_SWEEP, [parked_key, keys.parked_keys], list(queues), bool)
 
 
 def _recovery_keys(keys: Keys, rules: ReapRules) -> tuple[str, str]:

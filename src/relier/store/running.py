@@ -21,12 +21,15 @@ class Started(NamedTuple):
 
     Args:
         verdict: "run", "stale" (the claim is not ours any more), "drop" (a copy), "busy" (an
-            earlier generation still runs, or another suspect is on trial; the message comes again).
+            earlier generation still runs, or another suspect is on trial; the message comes again),
+            "parked" (the same call runs; the message waits for its end).
         fence: the fencing token, one growing integer per server.
         starts: how often this life was started, this time included.
         returns: how often it came back from a dead process.
         root: the root token of this life, from which consequences derive theirs.
         generation: which generation of this life it runs as.
+        done: the result of an earlier call with the same idempotency key, to be committed instead
+            of running the body; or b"".
     """
 
     verdict: str
@@ -35,6 +38,19 @@ class Started(NamedTuple):
     returns: int = 0
     root: str = ""
     generation: int = 0
+    done: bytes = b""
+
+
+class Kept(NamedTuple):
+    """What an idempotency key keeps of a success.
+
+    Args:
+        value: the encoded result.
+        ttl_ms: for how long.
+    """
+
+    value: bytes
+    ttl_ms: int
 
 
 class Trial(NamedTuple):
@@ -75,6 +91,7 @@ def start(
     *,
     own_limit: int | None,
     max_resurrections: int,
+    idempotency_key: str = "",
     trial: Trial = _TRIAL,
 ) -> Operation[Started]:
     """Begin a task; nothing of it may happen before this says "run".
@@ -82,6 +99,7 @@ def start(
     Args:
         own_limit: the task's own limit of resurrections, if it has one.
         max_resurrections: that of all others.
+        idempotency_key: as ``CallKey`` names it, or "".
         trial: how suspects are kept apart.
     """
     names = [
@@ -91,6 +109,7 @@ def start(
         keys.fence,
         keys.events(claim.queue),
         keys.scheduled(claim.queue),
+        keys.parked_keys,
     ]
     arguments: list[Argument] = [
         claim.worker,
@@ -105,12 +124,18 @@ def start(
         "" if own_limit is None else own_limit,
         max_resurrections,
         *trial,
+        keys.idempotency(idempotency_key) if idempotency_key else "",
     ]
     return Operation(_START, names, arguments, _started)
 
 
 def finish(
-    keys: Keys, claim: Claim, task_id: str, state: str, result: StoredResult | None
+    keys: Keys,
+    claim: Claim,
+    task_id: str,
+    state: str,
+    result: StoredResult | None,
+    kept: Kept | None = None,
 ) -> Operation[bool]:
     """Commit, store the result and end the claim in one step; False when the claim is stale."""
     names = [
@@ -125,10 +150,18 @@ def finish(
         arguments += (result.ttl_s, result.value)
     else:
         arguments += (0, "")
+    arguments += kept or ("", 0)
     return Operation(_FINISH, names, arguments, bool)
 
 
-def commit(keys: Keys, claim: Claim, task_id: str, state: str, outcome: bytes) -> Operation[bool]:
+def commit(
+    keys: Keys,
+    claim: Claim,
+    task_id: str,
+    state: str,
+    outcome: bytes,
+    kept: Kept | None = None,
+) -> Operation[bool]:
     """Save the outcome beside the claim; from here on the task never runs again."""
     names = [
         keys.worker(claim.worker),
@@ -137,6 +170,7 @@ def commit(keys: Keys, claim: Claim, task_id: str, state: str, outcome: bytes) -
         keys.events(claim.queue),
     ]
     arguments: list[Argument] = [claim.worker, claim.number, task_id, state, outcome]
+    arguments += kept or ("", 0)
     return Operation(_COMMIT, names, arguments, bool)
 
 
@@ -233,7 +267,13 @@ def _ack_keys(keys: Keys, claim: Claim, task_id: str, target: str) -> list[str]:
 def _started(reply: list[Any]) -> Started:
     if len(reply) == 1:
         return Started(text(reply[0]))
-    verdict, fence, starts, returns, root, generation = reply
+    verdict, fence, starts, returns, root, generation, *done = reply
     return Started(
-        text(verdict), int(fence), int(starts), int(returns), text(root), int(generation)
+        text(verdict),
+        int(fence),
+        int(starts),
+        int(returns),
+        text(root),
+        int(generation),
+        *done,
     )

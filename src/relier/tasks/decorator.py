@@ -51,6 +51,9 @@ def rl_task(function: Callable[P, R], /) -> ProtectedTask[P, R]: ...
 def rl_task(
     *,
     queue: str = ...,
+    idempotent: bool = ...,
+    idempotency_ttl: float | None = ...,
+    idempotency_key: Callable[..., object] | None = ...,
     soft_timeout: float | None = ...,
     hard_timeout: float | None = ...,
     on_soft_timeout: SoftTimeoutHook | None = ...,
@@ -69,6 +72,9 @@ def rl_task(
     /,
     *,
     queue: str | None = None,
+    idempotent: bool = False,
+    idempotency_ttl: float | None = None,
+    idempotency_key: Callable[..., object] | None = None,
     soft_timeout: float | None = None,
     hard_timeout: float | None = None,
     on_soft_timeout: SoftTimeoutHook | None = None,
@@ -84,6 +90,10 @@ def rl_task(
 
     Args:
         queue: where its messages go; None leaves that to Celery's routing ("celery" by default).
+        idempotent: calls with equal arguments run once: while one runs the others wait, and once
+            it has succeeded they get its result.
+        idempotency_ttl: for how long, in seconds; None takes the setting.
+        idempotency_key: called with a call's arguments, it says what makes calls equal.
         soft_timeout: seconds its body may run before people are told and the hook is called; None
             takes the setting ``SOFT_TIMEOUT``, infinity none.
         hard_timeout: seconds after which it is stopped and becomes a dead letter with a
@@ -115,6 +125,12 @@ def rl_task(
         )
     _checked(timeouts.limits, soft_timeout, hard_timeout)
     _checked(timeouts.check_hook, on_soft_timeout)
+    if not idempotent and (idempotency_ttl is not None or idempotency_key is not None):
+        raise ConfigurationError("idempotency_ttl and idempotency_key need idempotent=True")
+    if idempotency_ttl is not None and idempotency_ttl <= 0:
+        raise ConfigurationError("idempotency_ttl must be more than 0 seconds")
+    if idempotency_key is not None and not callable(idempotency_key):
+        raise ConfigurationError("idempotency_key must be a function of the task's arguments")
     own = {
         "max_resurrections": max_resurrections,
         "soft_timeout": soft_timeout,
@@ -122,6 +138,10 @@ def rl_task(
         "on_soft_timeout": staticmethod(on_soft_timeout) if on_soft_timeout else None,
         "raise_on_soft": raise_on_soft or None,
         "admission_limit": admission_limit,
+        "idempotent": idempotent or None,
+        "idempotency_ttl": idempotency_ttl,
+        # Not methods: they are called with what is given here alone.
+        "idempotency_key": staticmethod(idempotency_key) if idempotency_key else None,
         "name": name,
         "queue": queue,
     }

@@ -46,6 +46,7 @@ class MessageTemplate:
         self._app = task.app
         self._name: str = task.name
         self._check = task.__header__ if task.typing else None
+        self._call_key = task.call_key
         self._serializer = options.get("serializer") or self._app.conf.task_serializer
         self._expires: Any = options.get("expires")
         self._repr_size = getattr(task, "argsrepr_maxsize", None) or self._app.amqp.argsrepr_maxsize
@@ -72,6 +73,8 @@ class MessageTemplate:
         """
         if self._check is not None:
             self._check(*args, **kwargs)
+        if self._call_key is not None:
+            self._call_key.of(args, kwargs)
         task_id, minted = _mint()
         token = publish.publish_token(task_id, minted)
         plain = _are_plain(args) and _are_plain(kwargs.values())

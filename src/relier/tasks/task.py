@@ -7,10 +7,12 @@ from typing import Any, ClassVar
 
 from celery.app.task import Task
 
+from relier.errors import ConfigurationError
 from relier.protocol.admission import Tenant, TenantOf
 from relier.tasks.dispatch import Dispatcher
 from relier.tasks.receipt import Receipt, Receipts
 from relier.worker.execution import Execution, Run
+from relier.worker.idempotency import CallKey, call_key
 from relier.worker.publish import held_back
 from relier.worker.timeouts import Timed
 
@@ -51,6 +53,9 @@ class Protected:
     runs_coroutine = False
     admission_limit: int | None = None
     admission_tenant_of: TenantOf | None = None
+    idempotent = False
+    idempotency_ttl: float | None = None
+    idempotency_key: Callable[..., object] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -83,6 +88,11 @@ class Protected:
         run = self._run()
         if run is None:
             return super().replace(sig)  # type: ignore[misc]
+        if self.idempotent:
+            raise ConfigurationError(
+                "an idempotent task cannot replace itself: its key would keep no result. Make "
+                "what replaces it idempotent, and dispatch that."
+            )
         run.replaced = True
         with held_back(run.outbox):
             return super().replace(sig)  # type: ignore[misc]
@@ -103,6 +113,24 @@ class RelierTask(Protected, Task):
         if found is None:
             found = self.__dict__["_dispatcher"] = Dispatcher(self)
         return found
+
+    @property
+    def call_key(self) -> CallKey | None:
+        """Return how this task's calls are told apart, or None when it is not idempotent."""
+        if "_call_key" not in self.__dict__:
+            self.__dict__["_call_key"] = call_key(self)
+        found: CallKey | None = self.__dict__["_call_key"]
+        return found
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Dispatch as Celery does.
+
+        Raises:
+            PayloadError: the task is idempotent, and an argument has no canonical form.
+        """
+        if self.call_key is not None:
+            self.call_key.of(args or (), kwargs or {})
+        return super().apply_async(args, kwargs, **options)
 
     def push(self, *args: Any, **kwargs: Any) -> Receipt:
         """Dispatch with these arguments, in one round trip.

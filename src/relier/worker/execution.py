@@ -45,10 +45,11 @@ from relier.protocol.outcome import HARD_TIMEOUT, Outcome, printable
 from relier.protocol.timeouts import overdue
 from relier.store import reaping, running
 from relier.store.operations import Operation
-from relier.store.running import Started
+from relier.store.running import Kept, Started
 from relier.worker import consequences, fusion, replay, telling
 from relier.worker.ended import Ended
 from relier.worker.grip import REQUEST_KEY, Grip
+from relier.worker.idempotency import call_key
 from relier.worker.publish import REDELIVERED_HEADER, Consequence, Outbox
 from relier.worker.timeouts import Timed, Timekeeper
 from relier.worker.timing import timing_of
@@ -76,9 +77,11 @@ class Run:
     """One execution of one task under one claim."""
 
     __slots__ = (
+        "announced",
         "claim",
         "grip",
         "identity",
+        "key",
         "outbox",
         "replaced",
         "request",
@@ -96,6 +99,8 @@ class Run:
         self.identity = who
         self.outbox = Outbox()
         self.replaced = False
+        self.key = ""
+        self.announced = False
         self.started: Started = Started("stale")
         self.started_at = time.monotonic()
         self.timed: Timed | None = None
@@ -123,6 +128,7 @@ class Execution:
         self._celery_trace = celery_trace
         self._pid = os.getpid()
         self._fused = fusion.fused(task.backend, broker.address)
+        self._call_key = call_key(task)
         self._call = task if task_has_custom(task, "__call__") else task.run
 
     def __call__(
@@ -140,6 +146,7 @@ class Execution:
     # -- the steps
 
     def _execute(self, run: Run) -> Any:
+        keyless = self._find_key(run)
         run.started = self._persist(self._start_operation(run), run)
         if run.started.verdict not in ("run", "replay"):
             return self._skipped(run)
@@ -151,16 +158,31 @@ class Execution:
         try:
             if run.started.verdict == "replay":
                 return self._replayed(run)
-            self._tell_if_redelivered(run)
-            self._announce(run)
-            ended = self._body(run)
-            if run.timed is not None and run.timed.expired:
-                ended = self._timed_out(run, ended)
+            if keyless is not None:
+                ended = self._failed(keyless)
+            elif run.started.done:
+                ended = replay.read_value(run.started.done)
+            else:
+                self._tell_if_redelivered(run)
+                self._announce(run)
+                ended = self._body(run)
+                if run.timed is not None and run.timed.expired:
+                    ended = self._timed_out(run, ended)
             return self._settle(run, ended)
         except Exception as error:  # noqa: BLE001 - the claim must not be lost with the exception
             return self._surrender(run, error)
         finally:
             self._clean_up(run, ended)
+
+    def _find_key(self, run: Run) -> Exception | None:
+        """Find the call's idempotency key; what stands in the way of it fails the task."""
+        if self._call_key is None:
+            return None
+        try:
+            run.key = self._call_key.of(run.request.args, run.request.kwargs)
+        except Exception as error:  # noqa: BLE001 - the task's own function may say the key
+            return error
+        return None
 
     def _start_operation(self, run: Run) -> Operation[Started]:
         return running.start(
@@ -169,6 +191,7 @@ class Execution:
             run.identity,
             own_limit=getattr(run.task, "max_resurrections", None),
             max_resurrections=self._broker.settings.max_resurrections,
+            idempotency_key=run.key,
         )
 
     def _tell_if_redelivered(self, run: Run) -> None:
@@ -183,6 +206,7 @@ class Execution:
     def _announce(self, run: Run) -> None:
         """Tell the world that the task begins; only now, for ``start`` said yes."""
         task, request = run.task, run.request
+        run.announced = True
         if signals.task_prerun.receivers:
             signals.task_prerun.send(
                 sender=task, task_id=request.id, task=task, args=request.args, kwargs=request.kwargs
@@ -273,6 +297,13 @@ class Execution:
             self._send_and_ack(run, ended, saved, again=False)
         if not committed:
             return self._lost(run)
+        if run.started.done:
+            logger.info(
+                "%s[%s] did not run: it has the result of an earlier call with the same key",
+                run.identity.name,
+                run.identity.task_id,
+            )
+            return telling.answer(run, ended)
         telling.tell(run, ended)
         return telling.answer(run, ended)
 
@@ -288,16 +319,24 @@ class Execution:
         """Return what commits this end, and the outcome from which more follows, if any."""
         task, request, keys = run.task, run.request, self._broker.keys
         stores = self._stores(run, ended)
+        kept = self._kept(run, ended)
         if self._nothing_follows(run, ended, stores):
             result = None
             if stores:
                 result = fusion.stored_result(
                     task.backend, request, ended.state, ended.value, ended.traceback or None
                 )
-            return running.finish(keys, run.claim, request.id, ended.state, result), None
+            return running.finish(keys, run.claim, request.id, ended.state, result, kept), None
         saved = replay.saved(task, run.outbox, request.id, ended, replaced=run.replaced)
         outcome = replay.encode(saved)
-        return running.commit(keys, run.claim, request.id, ended.state, outcome), saved
+        return running.commit(keys, run.claim, request.id, ended.state, outcome, kept), saved
+
+    def _kept(self, run: Run, ended: Ended) -> Kept | None:
+        """Return what later calls with the same idempotency key are to get."""
+        if not run.key or run.started.done or ended.state != states.SUCCESS:
+            return None
+        ttl_s = run.task.idempotency_ttl or self._broker.settings.idempotency_default_ttl_s
+        return Kept(replay.encode_value(run.task, ended.value), int(ttl_s * 1000))
 
     def _stores(self, run: Run, ended: Ended) -> bool:
         """Return whether this end leaves a result in the backend."""
@@ -416,7 +455,7 @@ class Execution:
     def _clean_up(self, run: Run, ended: Ended | None) -> None:
         task, request = run.task, run.request
         try:
-            if ended and run.started.verdict == "run" and signals.task_postrun.receivers:
+            if ended and run.announced and signals.task_postrun.receivers:
                 signals.task_postrun.send(
                     sender=task,
                     task_id=request.id,

@@ -49,12 +49,7 @@ def read(task: Any, data: bytes) -> Ended:
     """Return how the body had ended."""
     outcome = decode(data)
     if outcome.state == states.SUCCESS and outcome.value:
-        value = outcome.value
-        accept = prepare_accept_content([value.content_type])
-        return Ended(
-            states.SUCCESS,
-            loads(value.data, value.content_type, value.content_encoding, accept=accept),
-        )
+        return _success(outcome.value)
     error = _exception(task, outcome)
     if outcome.state == states.RETRY:
         return Ended(states.RETRY, Retry(exc=error), None)
@@ -115,6 +110,26 @@ def _outgoing(message: Message) -> Outgoing:
         message.name,
         message.raw,
     )
+
+
+def encode_value(task: Any, value: Any) -> bytes:
+    """Return a result as an idempotency key keeps it.
+
+    Raises:
+        kombu.exceptions.EncodeError: it cannot be serialised.
+    """
+    return outcomes.encode_value(_value(task, value))
+
+
+def read_value(data: bytes) -> Ended:
+    """Return the success that an idempotency key kept."""
+    return _success(outcomes.decode_value(data))
+
+
+def _success(value: Value) -> Ended:
+    accept = prepare_accept_content([value.content_type])
+    decoded = loads(value.data, value.content_type, value.content_encoding, accept=accept)
+    return Ended(states.SUCCESS, decoded)
 
 
 def _value(task: Any, value: Any) -> Value:

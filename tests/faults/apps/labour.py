@@ -16,6 +16,12 @@ from support.journal import VARIABLE, Journal
 
 BROKER = "RELIER_TEST_BROKER"
 QUEUE = "labour"
+ONCE: dict[str, dict[str, Any]] = {
+    "once": {},
+    "once_a_second": {"idempotency_ttl": 1},
+    "once_a_letter": {"idempotency_key": lambda word, **_: word[0]},
+    "once_at_odds": {"idempotency_key": lambda word: word[99]},
+}
 GATE_DEADLINE_S = 60.0
 MAIN_PID = os.getpid()
 """The worker's main process, which imports this before it forks."""
@@ -82,6 +88,20 @@ def mourn(task_id: str) -> None:
     Journal.from_env().write("mourned", task_id)
 
 
+def once(word: str, *, kind: str = "gate") -> str:
+    """Do what must be done once, and return what tells this run from all others."""
+    journal, context = Journal.from_env(), task_context()
+    journal.write("began", word, context.task_id)
+    deadline = time.monotonic() + GATE_DEADLINE_S
+    while kind == "gate" and not gate(word).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if kind == "fail twice" and journal.count("failed", word) < 2:
+        journal.write("failed", word)
+        raise ValueError(word)
+    journal.write("passed", word)
+    return f"{word} by {context.task_id}"
+
+
 def build(broker: str, **settings: object) -> Celery:
     """Make an app with these tasks; a producer and its workers make the same one."""
     app = Celery("labour", broker=broker, backend=broker, set_as_current=False)
@@ -91,6 +111,8 @@ def build(broker: str, **settings: object) -> Celery:
         rl_task(app=app, name=function.__name__, shared=False)(function)
     for function, returns in ((poison, 2), (slayer, 3)):
         rl_task(app=app, name=function.__name__, max_resurrections=returns, shared=False)(function)
+    for name, options in ONCE.items():
+        rl_task(app=app, name=name, shared=False, idempotent=True, **options)(once)
     return app
 
 

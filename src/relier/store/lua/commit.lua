@@ -2,13 +2,15 @@
 -- commit: save a task's outcome beside its claim. From here on it never runs again; whoever holds the claim
 --         sends what follows from the outcome, and a crash only makes somebody else send it.
 -- KEYS  1 worker entry (hash)  2 claims (hash)  3 record (hash)  4 events (stream)
--- ARGV  1 worker  2 claim  3 task id  4 state  5 outcome
+-- ARGV  1 worker  2 claim  3 task id  4 state  5 outcome  6 what the idempotency key keeps, or ''  7 for how long, ms
 -- returns 1 committed (also when asked again), 0 stale: nothing was changed
 --@include event
+--@include parcel
+--@include idem
 --@include worker
 local worker, n = ARGV[1], ARGV[2]
 if not alive(KEYS[1]) then return 0 end
-local mine = redis.call('HMGET', KEYS[2], 's:' .. n, 'o:' .. n)
+local mine = redis.call('HMGET', KEYS[2], 's:' .. n, 'o:' .. n, 'k:' .. n)
 if mine[2] then return 1 end
 if not mine[1] then return 0 end
 -- The life and generation that committed: ack must not end another's. A task that ran for longer than its record
@@ -16,6 +18,10 @@ if not mine[1] then return 0 end
 local r = redis.call('HMGET', KEYS[3], 'g', 'rt')
 redis.call('HSET', KEYS[2], 'o:' .. n, table.concat({'0', r[1] or '0', r[2] or '', ARGV[5]}, '|'))
 if r[1] then redis.call('HSET', KEYS[3], 's', 'c', 'c', '') end
+if mine[3] then
+  redis.call('HDEL', KEYS[2], 'k:' .. n)
+  let_go(mine[3], worker, n, ARGV[6], ARGV[7])
+end
 redis.call('HINCRBY', KEYS[1], ARGV[4] == 'FAILURE' and 'failed' or 'done', 1)
 event(KEYS[4], 'committed', ARGV[3], worker, n, ARGV[4])
 return 1

@@ -7,14 +7,16 @@
 --@include event
 --@include parcel
 --@include replay
+--@include idem
 --@include worker
 local n, outcome = ARGV[2], ARGV[5]
 if not alive(KEYS[1]) then return 0 end
-local mine = redis.call('HMGET', KEYS[2], n, 's:' .. n, 'o:' .. n)
+local mine = redis.call('HMGET', KEYS[2], n, 's:' .. n, 'o:' .. n, 'k:' .. n)
 if not mine[2] or mine[3] then return 0 end
 local r = redis.call('HMGET', KEYS[3], 'g', 'rt')
 redis.call('RPUSH', KEYS[5], replay_element('0', r[1] or '0', r[2] or '', outcome, mine[1]))
-redis.call('HDEL', KEYS[2], n, 's:' .. n)
+redis.call('HDEL', KEYS[2], n, 's:' .. n, 'k:' .. n)
+if mine[4] then let_go(mine[4], ARGV[1], n, '', '') end
 if r[1] then redis.call('HSET', KEYS[3], 's', 'c', 'c', '') end
 redis.call('HINCRBY', KEYS[1], 'failed', 1)
 ring(KEYS[6])

@@ -7,13 +7,14 @@
 --@include clock
 --@include event
 --@include parcel
+--@include idem
 --@include replay
 --@include worker
 if not alive(KEYS[1]) then return 0 end
 local returned = 0
 for i = 4, #ARGV do
   local n = ARGV[i]
-  local mine = redis.call('HMGET', KEYS[3], n, 's:' .. n, 'o:' .. n)
+  local mine = redis.call('HMGET', KEYS[3], n, 's:' .. n, 'o:' .. n, 'k:' .. n)
   local parcel, started, saved = mine[1], mine[2], mine[3]
   if parcel and (started or saved) then
     local id = started and string.match(started, '^%d+|%d+|%d+|(.*)$') or ''
@@ -27,7 +28,8 @@ for i = 4, #ARGV do
       local r = redis.call('HMGET', record, 's', 'w', 'c')
       if r[1] == 'r' and r[2] == ARGV[1] and r[3] == n then redis.call('HSET', record, 's', 'q', 'c', '') end
     end
-    redis.call('HDEL', KEYS[3], n, 's:' .. n, 'o:' .. n)
+    redis.call('HDEL', KEYS[3], n, 's:' .. n, 'o:' .. n, 'k:' .. n)
+    if mine[4] then let_go(mine[4], ARGV[1], n, '', '') end
     event(KEYS[6], saved and 'replay' or 'disowned', id, ARGV[1], n, ARGV[3])
     returned = returned + 1
   end

@@ -3,20 +3,24 @@
 -- KEYS  1 worker entry (hash)  2 claims (hash)  3 record (hash)  4 events (stream)  5 result (string; unused without a value)
 -- ARGV  1 worker  2 claim  3 task id  4 state (SUCCESS, ...)  5 record ttl ms after the end
 --       6 result ttl s (0: keep)  7 result value or ''
+--       8 what the idempotency key keeps, or ''  9 for how long, ms
 -- returns 1 committed (also when asked again), 0 stale: nothing was changed
 --@include event
 --@include life
+--@include parcel
+--@include idem
 --@include worker
 -- A record names its claim (c) only while that claim runs it, and after it finished it: a process that lost the task
 -- and comes back is not told that it committed, however the task ended since.
 local worker, n, id = ARGV[1], ARGV[2], ARGV[3]
-if not alive(KEYS[1]) or redis.call('HEXISTS', KEYS[2], 's:' .. n) == 0
-  or redis.call('HEXISTS', KEYS[2], 'o:' .. n) == 1 then
+local mine = redis.call('HMGET', KEYS[2], 's:' .. n, 'o:' .. n, 'k:' .. n)
+if not alive(KEYS[1]) or not mine[1] or mine[2] then
   local r = redis.call('HMGET', KEYS[3], 's', 'w', 'c')
   if r[1] == 'e' and r[2] == worker and r[3] == n then return 1 end
   return 0
 end
-redis.call('HDEL', KEYS[2], n, 's:' .. n)
+redis.call('HDEL', KEYS[2], n, 's:' .. n, 'k:' .. n)
+if mine[3] then let_go(mine[3], worker, n, ARGV[8], ARGV[9]) end
 redis.call('HSET', KEYS[3], 's', 'e', 'w', worker, 'c', n)
 rest(KEYS[3], redis.call('HGET', KEYS[3], 'rt'), ARGV[5])
 redis.call('HINCRBY', KEYS[1], ARGV[4] == 'FAILURE' and 'failed' or 'done', 1)

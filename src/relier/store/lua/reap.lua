@@ -14,6 +14,7 @@
 --@include parcel
 --@include replay
 --@include trial
+--@include idem
 --@include giveback
 local PER_QUEUE = 6
 local entry = redis.call('HMGET', KEYS[1], 'epoch', 'dying', 'beat', 'client_id', 'seen', 'trial')

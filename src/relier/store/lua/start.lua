@@ -1,17 +1,25 @@
 #!lua flags=allow-oom
 -- start: the process begins a task it holds a claim on. Asked again under the same claim, it says the same.
 -- KEYS  1 worker entry (hash)  2 claims (hash)  3 record (hash)  4 fence (string)  5 events (stream)  6 scheduled (zset)
+--       7 idempotency keys with parked duplicates (set)
 -- ARGV  1 worker  2 claim  3 task id  4 token  5 generation  6 task name  7 queue  8 record ttl ms
 --       9 claims key template (queue, worker)  10 max resurrections of this task, or ''  11 of all others
 --       12 shortest trial ms  13 longest trial ms  14 how long a suspect waits for a worker without another, ms
--- returns {'run', fence, starts, returns, root token, generation}
+--       15 idempotency key (hash; its name is not in KEYS, as those of other workers' claims), or ''
+-- returns {'run', fence, starts, returns, root token, generation, ''}; instead of '' the result of an earlier run with
+--          the same idempotency key: commit that, and do not run the body
 --         {'replay', '0', 0, 0, root token, generation}  it had committed: send its consequences, do not run it
 --         {'stale'}  the claim is not ours any more: change nothing, run nothing
 --         {'drop'}   a copy of a task that ended, runs, or has gone further; its claim is ended here
 --         {'busy'}   an earlier generation still runs, or another suspect is on trial here; the message comes again
+--         {'parked'} another task with the same idempotency key runs; the message waits for its end
 --@include clock
 --@include event
 --@include life
+--@include parcel
+--@include admit
+--@include idem
+--@include key
 --@include replay
 --@include trial
 --@include worker
@@ -27,36 +35,27 @@ end
 local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token, 'k', 'y')
 if mine[2] then
   local fence, starts, returns = string.match(mine[2], '^(%d+)|(%d+)|(%d+)|')
-  return {'run', fence, tonumber(starts), tonumber(returns), r[9] or token, r[2] or generation}
+  local done = ARGV[15] ~= '' and redis.call('HGET', ARGV[15], 'v') or ''
+  return {'run', fence, tonumber(starts), tonumber(returns), r[9] or token, r[2] or generation, done}
 end
 
-local state, life = r[1], r[10] or '1'
-local known_life, known_generation = recall(r[11])
-local held, asked = tonumber(r[2] or 0), known_generation or tonumber(generation)
-local verdict = 'run'
-if state and known_life and known_life ~= life then
-  verdict = 'drop'
-elseif state == 'e' or state == 'd' then
-  if known_life then verdict = 'drop' else state = false end
-elseif state == 'c' or state == 'w' then
-  -- Committed: its outcome is in a claim or in the replay list. Waiting: a later generation comes from elsewhere.
-  if asked <= held then verdict = 'drop' end
-elseif state == 'r' then
-  local holder = string.format(ARGV[9], r[3], r[4])
-  if redis.call('HEXISTS', holder, r[5]) == 1 then
-    verdict = asked > held and 'busy' or 'drop'
-  elseif asked < held then
-    verdict = 'drop'
-  end
-elseif state == 'q' and asked < held then
-  verdict = 'drop'
-end
-
+local verdict, asked, state, known_life = admit(r, generation, ARGV[9])
+local life = r[10] or '1'
 if verdict == 'drop' then
   if not known_life then remember(KEYS[3], token, life, int(asked)) end
   redis.call('HDEL', KEYS[2], n)
   event(KEYS[5], 'duplicate', id, worker, n, '')
   return {'drop'}
+end
+local done = ''
+if verdict == 'run' and ARGV[15] ~= '' then
+  local key, result = ask_key(ARGV[15])
+  if key == 'busy' then
+    park(ARGV[15], KEYS[7], KEYS[2], n, ARGV[7], mine[1])
+    event(KEYS[5], 'parked', id, worker, n, ARGV[15])
+    return {'parked'}
+  end
+  done = result or ''
 end
 local at_us = now_us()
 local now_ms, again_ms = at_us / 1000, 1000
@@ -71,6 +70,7 @@ if verdict == 'busy' then
   redis.call('HDEL', KEYS[2], n)
   return {'busy'}
 end
+if ARGV[15] ~= '' and done == '' then own_key(ARGV[15], KEYS[2], worker, n, ARGV[7]) end
 
 local fence = math.max(tonumber(redis.call('GET', KEYS[4]) or 0) + 1, at_us)
 redis.call('SET', KEYS[4], int(fence))
@@ -86,4 +86,4 @@ if ARGV[10] ~= '' then redis.call('HSET', KEYS[3], 'm', ARGV[10]) end
 redis.call('PEXPIRE', KEYS[3], ARGV[8])
 redis.call('HSET', KEYS[2], 's:' .. n, table.concat({int(fence), starts, returns, id}, '|'))
 event(KEYS[5], 'started', id, worker, n, int(fence))
-return {'run', int(fence), starts, returns, root, int(asked)}
+return {'run', int(fence), starts, returns, root, int(asked), done}

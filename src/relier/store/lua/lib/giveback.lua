@@ -11,8 +11,8 @@ local function to_replay(q, replays, generation, root, outcome, parcel)
 end
 
 local function give_back(q, n, rules)
-  local got = redis.call('HMGET', q.claims, n, 's:' .. n, 'o:' .. n)
-  local parcel, started, saved = got[1], got[2], got[3]
+  local got = redis.call('HMGET', q.claims, n, 's:' .. n, 'o:' .. n, 'k:' .. n)
+  local parcel, started, saved, key = got[1], got[2], got[3], got[4]
   if not parcel then return 'gone', '', 0 end
   local id = started and string.match(started, '^%d+|%d+|%d+|(.*)$') or ''
   local verdict, returns = 'unstarted', 0
@@ -67,7 +67,8 @@ local function give_back(q, n, rules)
       end
     end
   end
-  redis.call('HDEL', q.claims, n, 's:' .. n, 'o:' .. n)
+  redis.call('HDEL', q.claims, n, 's:' .. n, 'o:' .. n, 'k:' .. n)
+  if key then let_go(key, rules.worker, n, '', '') end
   event(q.events, verdict == 'unstarted' and 'returned' or verdict, id, rules.worker, n, rules.reason)
   return verdict, id, returns
 end
