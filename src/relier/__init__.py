@@ -13,16 +13,26 @@ if TYPE_CHECKING:
     from relier.tasks.context import TaskContext, task_context
     from relier.tasks.decorator import rl_task
     from relier.tasks.install import Relier
+    from relier.tasks.lock import idempotency_lock
     from relier.tasks.receipt import Receipt
 
 __version__ = "0.1.0"
 
-__all__ = ["Receipt", "Relier", "TaskContext", "__version__", "rl_task", "task_context"]
+__all__ = [
+    "Receipt",
+    "Relier",
+    "TaskContext",
+    "__version__",
+    "idempotency_lock",
+    "rl_task",
+    "task_context",
+]
 
 _HOMES = {
     "Receipt": "relier.tasks.receipt",
     "Relier": "relier.tasks.install",
     "TaskContext": "relier.tasks.context",
+    "idempotency_lock": "relier.tasks.lock",
     "rl_task": "relier.tasks.decorator",
     "task_context": "relier.tasks.context",
 }

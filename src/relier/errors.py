@@ -117,6 +117,21 @@ class HardTimeoutError(RelierError):
     """
 
 
+class IdempotencyInFlightError(RelierError):
+    """Another owner has the idempotency key, and the caller did not want to wait.
+
+    Nobody's fault: try again later.
+    """
+
+
+class StaleFenceError(RelierError):
+    """Who asks does not hold its claim or its lock any more.
+
+    Nobody's fault: its worker was given up for dead, or its lease ran out. Nothing was changed;
+    stop, for the task runs elsewhere.
+    """
+
+
 class EmbeddedServerError(RelierError):
     """The embedded Redis or Valkey could not be found, started or kept alive.
 

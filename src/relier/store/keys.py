@@ -88,6 +88,10 @@ class Keys:
         """Return the hash of an idempotency key, as ``CallKey`` names it."""
         return f"{self.prefix}rl:idem:{name}"
 
+    def lock(self, name: str) -> str:
+        """Return the hash of a key that guards a block of code."""
+        return f"{self.prefix}rl:lock:{name}"
+
     @property
     def parked_keys(self) -> str:
         """Return the set of idempotency keys behind which duplicates are parked."""

@@ -336,7 +336,7 @@ class Execution:
         if not run.key or run.started.done or ended.state != states.SUCCESS:
             return None
         ttl_s = run.task.idempotency_ttl or self._broker.settings.idempotency_default_ttl_s
-        return Kept(replay.encode_value(run.task, ended.value), int(ttl_s * 1000))
+        return Kept(replay.encode_value(run.task.app, ended.value), int(ttl_s * 1000))
 
     def _stores(self, run: Run, ended: Ended) -> bool:
         """Return whether this end leaves a result in the backend."""

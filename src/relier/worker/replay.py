@@ -36,7 +36,7 @@ def saved(task: Any, outbox: Outbox, task_id: str, ended: Ended, *, replaced: bo
     others = [_message(q, m) for q, m in outbox.messages if m.task_id != task_id]
     return Outcome(
         state=ended.state,
-        value=_value(task, ended.value) if ended.state == states.SUCCESS else None,
+        value=_value(task.app, ended.value) if ended.state == states.SUCCESS else None,
         failure=_failure(task, ended),
         next=own[-1] if own else None,
         published=others,
@@ -112,13 +112,13 @@ def _outgoing(message: Message) -> Outgoing:
     )
 
 
-def encode_value(task: Any, value: Any) -> bytes:
+def encode_value(app: Any, value: Any) -> bytes:
     """Return a result as an idempotency key keeps it.
 
     Raises:
         kombu.exceptions.EncodeError: it cannot be serialised.
     """
-    return outcomes.encode_value(_value(task, value))
+    return outcomes.encode_value(_value(app, value))
 
 
 def read_value(data: bytes) -> Ended:
@@ -132,8 +132,8 @@ def _success(value: Value) -> Ended:
     return Ended(states.SUCCESS, decoded)
 
 
-def _value(task: Any, value: Any) -> Value:
-    content_type, encoding, data = dumps(value, serializer=task.app.conf.result_serializer)
+def _value(app: Any, value: Any) -> Value:
+    content_type, encoding, data = dumps(value, serializer=app.conf.result_serializer)
     return Value(content_type, encoding, data.encode() if isinstance(data, str) else data)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from celery import Celery, chain, chord, group, signals
 from celery.exceptions import Ignore, Reject
 
-from relier import Relier, TaskContext, rl_task, task_context
+from relier import Relier, TaskContext, idempotency_lock, rl_task, task_context
 from relier.tasks.task import RelierTask
 from support.journal import Journal
 
@@ -44,6 +44,7 @@ def make_app(broker: str, backend: str | None, *, protect_all: bool = False) -> 
     _ends(app)
     _generations(app)
     _plain(app)
+    _locks(app)
     app.finalize()
     return app
 
@@ -206,6 +207,40 @@ def _plain(app: Celery) -> None:
             os.kill(os.getpid(), 9)
         assert self.request.delivery_info["redelivered"]
         return key
+
+
+def _locks(app: Celery) -> None:
+    @rl_task(app=app, shared=False, name="locked")
+    def locked(word: str) -> str:
+        with idempotency_lock(word) as lock:
+            if not lock.already_executed:
+                note("locked", word)
+                lock.set_result(f"{word} {Journal.from_env().count('locked', word)}")
+            return lock.cached_result or f"{word} 1"
+
+    @rl_task(app=app, shared=False, name="alocked")
+    async def alocked(word: str) -> str:
+        async with idempotency_lock(word) as lock:
+            if not lock.already_executed:
+                note("locked", word)
+                await asyncio.sleep(0)
+                lock.set_result(f"{word} {Journal.from_env().count('locked', word)}")
+            return lock.cached_result or f"{word} 1"
+
+    @rl_task(app=app, shared=False, name="locked_twice")
+    def locked_twice(word: str) -> None:
+        with idempotency_lock(word), idempotency_lock(word):
+            note("locked", word)
+
+    @rl_task(app=app, shared=False, name="locked_and_killed")
+    def locked_and_killed(word: str) -> str:
+        with idempotency_lock(word) as lock:
+            note("locked", word)
+            times = Journal.from_env().count("locked", word)
+            if times == 1:
+                os.kill(os.getpid(), 9)
+            lock.set_result(times)
+        return f"{word} {times}"
 
 
 @signals.task_prerun.connect
