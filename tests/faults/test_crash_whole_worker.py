@@ -220,8 +220,9 @@ def _put(app: Any, raw: str) -> str:
 
 
 def _held_and_another(app: Any) -> str:
+    task_id = _held(app)
     app.tasks["effect"].apply_async((2, "behind"), queue=VICTIM)
-    return _held(app)
+    return task_id
 
 
 def _began(stage: Stage) -> None:
@@ -272,6 +273,7 @@ def die_at_moment(victims: Victims, point: tuple[Moment, When]) -> bool:
     if moment.holds:
         stage.task_id = moment.publish(stage.app)
         _began(stage)
+        wait_for(lambda: not stage.client.exists(VICTIM), LIFE_DEADLINE_S, "all to be claimed")
     rule = stage.proxy.cut_before if when == "before" else stage.proxy.cut_after
     cut = rule(1, lambda command: command.script == moment.script, victims.kill)
     if not moment.holds:
