@@ -90,6 +90,13 @@ def make_app(broker: str, backend: str) -> Celery:
         header = [part.s(1).set(**calm), part.s(2).set(**calm)]
         self.replace(chord(header, total.s().set(**calm)))
 
+    @rl_task(app=app, shared=False, name="mother")
+    def mother() -> int:
+        """Dispatch another task from its body."""
+        Journal.from_env().write("mother")
+        app.tasks["effect"].apply_async((1, "child"), queue="calm")
+        return 1
+
     app.finalize()
     return app
 

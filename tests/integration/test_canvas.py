@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 from celery import chain, chord, group
+from celery.app.task import Context
 
 from relier.store.embedded import EmbeddedServer
+from relier.worker import consequences
+from relier.worker.publish import Consequence
 from support.kitchen import RESULT_S, Kitchen, open_kitchen
+from support.settled import assert_settled
 from support.wait import wait_for
 
 
@@ -94,3 +100,49 @@ def test_map_starmap_and_chunks(kitchen: Kitchen) -> None:
     assert add.starmap([(1, 2), (3, 4)]).apply_async().get(RESULT_S) == [3, 7]
     chunks = add.chunks([(n, n) for n in range(4)], 2).group().apply_async()
     assert chunks.get(RESULT_S) == [[0, 2], [4, 6]]
+
+
+def test_a_frozen_chord_may_be_started_again(kitchen: Kitchen) -> None:
+    word, write = kitchen.word(), kitchen.tasks["write"]
+    frozen = chord([kitchen.tasks["add"].si(1, 1), kitchen.tasks["add"].si(2, 2)], write.s(word))
+    frozen.freeze()
+    for times in (1, 2):
+        frozen.apply_async()
+        wait_for(lambda times=times: kitchen.journal.count("write") >= times, RESULT_S)
+        assert_settled(kitchen.client)
+    assert kitchen.journal.count("write", "[2, 4]", word) == 2
+
+
+def test_two_failing_chains_of_a_chord_make_one_errback(kitchen: Kitchen) -> None:
+    """Each of two parts finds the chord complete, as when both of their processes had died."""
+    app, word = kitchen.app, kitchen.word()
+    errback = kitchen.tasks["on_error"].s()
+    body = kitchen.tasks["total"].s().set(task_id=f"body-{word}", link_error=[errback])
+    backend, group_id = app.backend, f"group-{word}"
+    backend.set_chord_size(group_id, 2)
+    failed = [_chain_that_failed(app, backend, f"{word}-{n}", group_id, body) for n in (0, 1)]
+    failed[0]()
+    parts = [(key, kitchen.client.dump(key)) for key in kitchen.client.keys(f"*{group_id}*")]
+    failed[1]()
+    for key, dump in parts:  # as it was before the second closed the chord
+        kitchen.client.restore(key, 0, dump, replace=True)
+    kitchen.client.delete(backend.get_key_for_group(group_id, ".c"))
+    failed[1]()
+    failed[0]()
+    wait_for(lambda: kitchen.journal.count("on_error", f"body-{word}"), RESULT_S)
+    assert_settled(kitchen.client)
+    assert kitchen.journal.count("on_error", f"body-{word}") == 1
+
+
+def _chain_that_failed(
+    app: Any, backend: Any, word: str, group_id: str, body: Any
+) -> Callable[[], None]:
+    """Return what sends the consequences of a failed first step of a chain in a chord."""
+    end, write = app.tasks["end"], app.tasks["write"]
+    last = write.s(word).set(task_id=f"last-{word}", group_id=group_id, chord=body)
+    last.options["group_index"] = int(word[-1])
+    request = Context({"id": f"first-{word}", "chain": [dict(last)], "delivery_info": {}})
+    error, parent = ValueError("as told"), Consequence(f"root-{word}", f"first-{word}", 0)
+    return partial(
+        consequences.send_failure, end, request, error, "", parent, store_result=True, again=True
+    )

@@ -124,6 +124,15 @@ def test_ignore_ends_without_a_result(kitchen: Kitchen) -> None:
     assert receipt.status == "PENDING"
 
 
+def test_a_rejected_task_is_a_dead_letter_and_has_failed(kitchen: Kitchen) -> None:
+    receipt = kitchen.tasks["end"].push("reject")
+    assert "as told" in str(receipt.get(RESULT_S, propagate=False))
+    assert receipt.status == "FAILURE"
+    letter = f"rl:{{celery}}:dead:{receipt.id}"
+    wait_for(lambda: kitchen.client.hget(letter, "reason") == b"rejected", RESULT_S)
+    assert b"as told" in kitchen.client.hget(letter, "error")
+
+
 def test_reject_with_requeue_runs_again(kitchen: Kitchen) -> None:
     word = kitchen.word()
     assert kitchen.tasks["reject_twice"].push(word).get(RESULT_S) == "done"

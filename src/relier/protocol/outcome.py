@@ -7,11 +7,15 @@ is left for a newer worker.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 VERSION = 1
 HARD_TIMEOUT = "hard_timeout"
 """Why a task that was stopped is a dead letter."""
+REJECTED = "rejected"
+"""Why a task that raised ``Reject(requeue=False)`` is one."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -62,6 +66,7 @@ class Outcome(msgspec.Struct, frozen=True):
         published: other publishes that the task held back (the header of a replacing chord).
         continued: the id goes on elsewhere, as a chord's body or a chain's end took it over.
         letter: why the task goes to the dead letters, or "" when it does not.
+        children: the results of what the body dispatched, as Celery's tuples.
     """
 
     state: str
@@ -71,6 +76,7 @@ class Outcome(msgspec.Struct, frozen=True):
     published: list[Message] = []
     continued: bool = False
     letter: str = ""
+    children: list[Any] = []
     version: int = VERSION
 
 

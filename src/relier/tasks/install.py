@@ -14,13 +14,14 @@ from relier.config import Settings
 from relier.errors import ConfigurationError
 from relier.store.address import Address
 from relier.store.broker import Broker
+from relier.tasks import results
 from relier.tasks.amqp import AMQP
-from relier.tasks.results import subscribe_late
 from relier.tasks.task import Protected, RelierTask, protect
 from relier.worker import publish, transport
 from relier.worker.membership import Membership
 from relier.worker.timeouts import Timekeeper
 
+_CELERYS = "celery."
 _DEFAULT_URL = "redis://127.0.0.1:6379/0"
 _CONTRADICTIONS = {
     "broker_transport": "it would bring the stock transport back on failover",
@@ -33,7 +34,8 @@ class Relier:
 
     Args:
         app: the Celery app. Its broker must be Redis or Valkey; only this app is touched.
-        protect_all: also protect plain ``@app.task`` tasks, acks_early ones and Celery's own.
+        protect_all: also protect plain ``@app.task`` tasks, acks_early ones too. Celery's own
+            (``celery.accumulate``, ``chord_unlock``, ``map``) are protected in any case.
         settings: any setting by its name, stronger than the environment and ``.env``.
 
     Raises:
@@ -103,18 +105,17 @@ class Relier:
         # A publish ends within the socket timeout, connecting included.
         conf.broker_connection_timeout = self.settings.redis_socket_timeout_s
         AMQP.take_over(app)
-        subscribe_late(app)
+        results.take_over(app)
         signals.beat_init.connect(publish.exempt_beat)
         if "Task" not in app.__dict__ and app.task_cls == "celery.app.task:Task":
             app.task_cls = RelierTask if self.protect_all else app.task_cls
-        if self.protect_all:
-            app.on_after_finalize.connect(self._protect_all, weak=False)
-            if app.finalized:
-                self._protect_all(app)
+        app.on_after_finalize.connect(self._protect, weak=False)
+        if app.finalized:
+            self._protect(app)
 
-    def _protect_all(self, sender: Celery, **_: Any) -> None:
-        for task in sender.tasks.values():
-            if not isinstance(task, Protected):
+    def _protect(self, sender: Celery, **_: Any) -> None:
+        for name, task in sender.tasks.items():
+            if not isinstance(task, Protected) and (self.protect_all or name.startswith(_CELERYS)):
                 protect(task)
 
 

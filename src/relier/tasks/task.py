@@ -11,10 +11,14 @@ from relier.errors import ConfigurationError
 from relier.protocol.admission import Tenant, TenantOf
 from relier.tasks.dispatch import Dispatcher
 from relier.tasks.receipt import Receipt, Receipts
+from relier.worker import publish
 from relier.worker.execution import Execution, Run
 from relier.worker.idempotency import CallKey, call_key
+from relier.worker.pinning import derived_id
 from relier.worker.publish import held_back
 from relier.worker.timeouts import Timed
+
+_CHORD_UNLOCK = "celery.chord_unlock"
 
 
 class TraceSlot:
@@ -56,6 +60,8 @@ class Protected:
     idempotent = False
     idempotency_ttl: float | None = None
     idempotency_key: Callable[..., object] | None = None
+    publishes_late = False
+    """Whether what its body publishes is sent once it has committed."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -99,6 +105,25 @@ class Protected:
 
     def _run(self) -> Run | None:
         return getattr(self.request, "relier_run", None)  # type: ignore[attr-defined]
+
+
+class ChordUnlock(Protected):
+    """Celery's `chord_unlock`, which waits for a chord's parts and then publishes its body.
+
+    Its body's publishes are part of its commit: an error cannot turn them into the chord's failure,
+    and a second run publishes nothing.
+    """
+
+    publishes_late = True
+
+    def apply_async(
+        self, args: Any = None, kwargs: Any = None, task_id: Any = None, **options: Any
+    ) -> Any:
+        """Dispatch; on a parent's behalf under an id of its own, for that may happen again."""
+        parent = publish.parent()
+        if parent is not None and not task_id:
+            task_id = derived_id(parent, f"unlock {args[0]}")
+        return super().apply_async(args, kwargs, task_id=task_id, **options)  # type: ignore[misc]
 
 
 class RelierTask(Protected, Task):
@@ -182,7 +207,8 @@ def timed_of(task: Any) -> Timed | None:
 def protect(task: Any) -> None:
     """Protect a task that exists: it keeps its own class's behaviour, with ours in front."""
     cls = type(task)
-    task.__class__ = type(cls.__name__, (Protected, cls), {"__module__": cls.__module__})
+    front = ChordUnlock if task.name == _CHORD_UNLOCK else Protected
+    task.__class__ = type(cls.__name__, (front, cls), {"__module__": cls.__module__})
     trace = task.__dict__.pop("__trace__", None)
     if trace is not None:
         task.__trace__ = trace

@@ -334,7 +334,7 @@ class Channel(PlainChannel):
     def _bury(self, claimed: Claimed, error: str) -> None:
         if claimed.outcome is not None:
             # It had committed: its outcome must not be lost for what its message looks like.
-            self.membership.abandon(claimed.claim, error)
+            self.membership.abandon(claimed.claim, error, replays=claimed.replays)
             return
         tag = claimed.claim.tag
         self.membership.free(tag)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from celery.app.task import Context
@@ -12,6 +13,8 @@ from relier.errors import TaskNotRegisteredError
 from relier.store import claiming
 from relier.worker.bootsteps import Fleet
 from relier.worker.channel import bury
+from relier.worker.execution import Execution
+from relier.worker.grip import REQUEST_KEY
 from relier.worker.membership import Held, Membership
 
 logger = logging.getLogger(__name__)
@@ -47,9 +50,7 @@ class Consumer(CeleryConsumer):
         if held is None:
             return
         if held.outcome is not None:
-            reason = f"this worker does not know {name!r}"
-            self._membership.abandon(held.claim, reason, tried=False)
-            message.ack_log_error(logger, self.connection_errors)
+            self._leave_to_others(message, held, f"this worker does not know {name!r}")
             return
         broker = self._membership.broker
         error = TaskNotRegisteredError(
@@ -89,6 +90,30 @@ class Consumer(CeleryConsumer):
             # A body that does not decode or a backend that is away; the dead letter says it all.
             logger.exception("could not store the failure of %s", task_id)
 
+    def update_strategies(self) -> None:
+        """Choose how each task's messages are handled, as Celery does."""
+        super().update_strategies()
+        for name, task in self.app.tasks.items():
+            if not isinstance(task.__trace__, Execution):
+                self.strategies[name] = self._without_replays(name, self.strategies[name])
+
+    def _without_replays(self, name: str, handle: Callable[..., Any]) -> Callable[..., Any]:
+        """Handle an unprotected task's messages, but never run one that had committed elsewhere."""
+
+        def strategy(message: Any, *args: Any) -> Any:
+            held = message.properties.get(REQUEST_KEY)
+            if held is None or held.outcome is None:
+                return handle(message, *args)
+            self._take(message)
+            return self._leave_to_others(message, held, f"this worker does not protect {name!r}")
+
+        return strategy
+
+    def _leave_to_others(self, message: Any, held: Held, reason: str) -> None:
+        """Leave what follows from a committed task to a worker that can send it."""
+        self._membership.abandon(held.claim, reason, replays=held.replays, tried=False)
+        message.ack_log_error(logger, self.connection_errors)
+
     @property
     def _membership(self) -> Membership:
         membership: Membership = self.connection.transport.membership
@@ -100,7 +125,8 @@ class Consumer(CeleryConsumer):
     def _bury(self, message: Any, error: str) -> None:
         held = self._take(message)
         if held is not None and held.outcome is not None:
-            self._membership.abandon(held.claim, error)
+            task_id = held.who.task_id
+            self._membership.abandon(held.claim, error, replays=held.replays, task_id=task_id)
         elif held is not None:
             headers = message.headers if isinstance(message.headers, dict) else {}
             name = str(headers.get("task", ""))

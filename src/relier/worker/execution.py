@@ -21,7 +21,6 @@ from celery.app.trace import (
     traceback_clear,
 )
 from celery.exceptions import (
-    BackendError,
     Ignore,
     InvalidTaskError,
     Reject,
@@ -30,18 +29,11 @@ from celery.exceptions import (
     WorkerTerminate,
 )
 from celery.utils.serialization import get_pickleable_etype, get_pickleable_exception
-from kombu.exceptions import OperationalError
 
-from relier.errors import (
-    ConfigurationError,
-    HardTimeoutError,
-    PayloadError,
-    RedisConnectionError,
-    RelierError,
-)
+from relier.errors import HardTimeoutError, RedisConnectionError
 from relier.protocol import identity
 from relier.protocol.identity import Claim, Identity
-from relier.protocol.outcome import HARD_TIMEOUT, Outcome, printable
+from relier.protocol.outcome import HARD_TIMEOUT, REJECTED, Outcome, printable
 from relier.protocol.timeouts import overdue
 from relier.store import reaping, running
 from relier.store.operations import Operation
@@ -50,9 +42,10 @@ from relier.worker import consequences, fusion, replay, telling
 from relier.worker.ended import Ended
 from relier.worker.grip import REQUEST_KEY, Grip
 from relier.worker.idempotency import call_key
-from relier.worker.publish import REDELIVERED_HEADER, Consequence, Outbox
+from relier.worker.publish import REDELIVERED_HEADER, Consequence, Outbox, held_back
 from relier.worker.timeouts import Timed, Timekeeper
 from relier.worker.timing import timing_of
+from relier.worker.trouble import may_pass
 
 logger = logging.getLogger(__name__)
 trace_logger = logging.getLogger("celery.app.trace")
@@ -62,15 +55,6 @@ _RETRY_PAUSE_S = 0.2
 _PAUSES_S = (1, 2, 4, 8, 16, 32)
 _LONGEST_PAUSE_S = 32
 _COMPLAIN_EVERY_S = 5.0
-
-
-def _may_pass(error: Exception) -> bool:
-    """Return whether trouble is with a server or a link, and not with what is sent."""
-    if isinstance(error, PayloadError | ConfigurationError):
-        return False
-    return isinstance(error, RelierError | OperationalError | BackendError | OSError) or (
-        fusion.is_connection_error(error)
-    )
 
 
 class Run:
@@ -130,6 +114,7 @@ class Execution:
         self._fused = fusion.fused(task.backend, broker.address)
         self._call_key = call_key(task)
         self._call = task if task_has_custom(task, "__call__") else task.run
+        self._publishes_late = bool(getattr(task, "publishes_late", False))
 
     def __call__(
         self, uuid: str, args: Any, kwargs: Any, request: Mapping[str, Any] | None = None
@@ -232,7 +217,8 @@ class Execution:
         except Reject as error:
             if error.requeue:
                 replay.publish_again(run.task, request, run.outbox)
-            return Ended(states.REJECTED, error, ExceptionInfo(internal=True))
+            letter = "" if error.requeue else REJECTED
+            return Ended(states.REJECTED, error, ExceptionInfo(internal=True), letter)
         except Ignore as error:
             return Ended(states.IGNORED, error, ExceptionInfo(internal=True))
         except (WorkerShutdown, WorkerTerminate, KeyboardInterrupt):
@@ -248,6 +234,9 @@ class Execution:
         task, request = run.task, run.request
         if task_has_custom(task, "before_start"):
             task.before_start(request.id, request.args, request.kwargs)
+        if self._publishes_late:
+            with held_back(run.outbox):
+                return self._call(*request.args, **request.kwargs)
         return self._call(*request.args, **request.kwargs)
 
     def _run_timed(self, run: Run) -> Any:
@@ -362,8 +351,8 @@ class Execution:
             return not (request.errbacks or request.chain or request.chord)
         return True
 
-    def _send_and_ack(self, run: Run, ended: Ended, saved: Outcome, *, again: bool) -> None:
-        """Send what follows, then end the claim.
+    def _send_and_ack(self, run: Run, ended: Ended, saved: Outcome, *, again: bool) -> bool:
+        """Send what follows, then end the claim; False when that is left to another process.
 
         Trouble that passes is waited out here, for the claim is ours and all of it may be sent
         twice; what does not pass is handed to another process. The commit stands either way.
@@ -373,14 +362,15 @@ class Execution:
                 self._send(run, ended, saved, again=again)
             except Exception as error:  # noqa: BLE001 - whatever a backend or a publish raises
                 self._say_not_sent(run, error)
-                if pause_s is None or not _may_pass(error):
+                if pause_s is None or not may_pass(error):
                     self._abandon(run, error)
-                    return
+                    return False
                 again = True
                 time.sleep(pause_s)
             else:
                 break
         self._persist(replay.ack(self._broker.keys, run.claim, run.identity, saved), run)
+        return True
 
     def _say_not_sent(self, run: Run, error: Exception) -> None:
         logger.error(
@@ -389,7 +379,7 @@ class Execution:
             run.identity.name,
             run.identity.task_id,
             error,
-            exc_info=not _may_pass(error),
+            exc_info=not may_pass(error),
         )
 
     def _abandon(self, run: Run, error: Exception) -> None:
@@ -401,17 +391,17 @@ class Execution:
 
     def _send(self, run: Run, ended: Ended, saved: Outcome, *, again: bool) -> None:
         task, request, stores = run.task, run.request, self._stores(run, ended)
+        if again:
+            request.children[:] = replay.children(task, saved)
         consequences.send_held_back(self._broker, replay.held_back(saved))
         if ended.state == states.SUCCESS:
-            consequences.send_success(
-                task, request, ended.value, run.parent, store_result=stores, again=again
-            )
+            consequences.send_success(task, request, ended.value, run.parent, store_result=stores)
         elif ended.state == states.RETRY:
             if stores:
                 error = getattr(ended.value, "exc", None)
                 task.backend.mark_as_retry(request.id, error, ended.traceback, request=request)
         elif ended.state == states.REVOKED:
-            consequences.send_revoked(task, request, run.parent, store_result=stores, again=again)
+            consequences.send_revoked(task, request, run.parent, store_result=stores)
         elif ended.state == states.FAILURE or (
             ended.state == states.REJECTED and not saved.next and not ended.value.requeue
         ):
@@ -440,7 +430,8 @@ class Execution:
             self._say_not_sent(run, error)
             self._abandon(run, error)
             return telling.ignored()
-        self._send_and_ack(run, ended, saved, again=True)
+        if not self._send_and_ack(run, ended, saved, again=True):
+            return telling.ignored()
         logger.info(
             "%s[%s] had ended as %s when its process died; sent what follows from it",
             run.identity.name,

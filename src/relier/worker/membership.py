@@ -225,16 +225,28 @@ class Membership:
                 self._owed.append(operation)
             return False
 
-    def abandon(self, claim: Claim, reason: str, *, tried: bool = True) -> None:
+    def abandon(
+        self, claim: Claim, reason: str, *, replays: int, task_id: str = "", tried: bool = True
+    ) -> None:
         """Hand what follows from a committed task to another worker; this one cannot send it.
 
         For a while it leaves that queue's committed tasks alone: it would be the next to claim
         this one, thousands of times a second, before a busy worker that can send it.
+
+        Args:
+            replays: how often it was tried before; after MAX_INTERRUPTIONS it is a dead letter.
+            task_id: the task, if it could be read.
+            tried: whether this counts; one that another kind of worker can send waits for that.
         """
         logger.error("cannot send what follows from a committed task: %s", reason)
+        keys, text = self.broker.keys, printable(reason)
+        if tried and replays > self.broker.settings.max_interruptions:
+            letter_id = task_id or f"raw-{claim.worker}-{claim.number}"
+            letter = {"reason": "consequences", "error": text}
+            self.owe(running.ack_dead(keys, claim, letter_id, letter))
+            return
         self._shunned[claim.queue] = time.monotonic() + _SHUN_S
-        text = printable(reason)
-        self.owe(running.abandon(self.broker.keys, claim, "", text, tried=tried))
+        self.owe(running.abandon(keys, claim, "", text, tried=tried))
 
     def shunned(self) -> set[str]:
         """Return the queues whose committed tasks this worker leaves to others for now."""

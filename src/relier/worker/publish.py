@@ -102,6 +102,11 @@ def own_headers(task_id: str) -> dict[str, Any]:
     return headers
 
 
+def parent() -> Consequence | None:
+    """Return on whose behalf consequences are being sent now, if they are."""
+    return _consequence.get()
+
+
 def publish_token(task_id: str, minted: str = "") -> str:
     """Return the token for one logical publish; called once, before any retry loop.
 

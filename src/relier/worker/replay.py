@@ -7,11 +7,19 @@ from typing import Any
 from billiard.einfo import ExceptionInfo
 from celery import states
 from celery.exceptions import Ignore, Reject, Retry
+from celery.result import result_from_tuple
 from kombu.serialization import dumps, loads, prepare_accept_content
 
 from relier.protocol import outcome as outcomes
 from relier.protocol.identity import Claim, Identity
-from relier.protocol.outcome import Failure, Message, Outcome, Value, printable
+from relier.protocol.outcome import (
+    Failure,
+    Message,
+    NewerOutcomeError,
+    Outcome,
+    Value,
+    printable,
+)
 from relier.store import running
 from relier.store.keys import Keys
 from relier.store.operations import Operation
@@ -21,6 +29,7 @@ from relier.worker.publish import Outbox, requeueing
 from relier.worker.publish import held_back as _hold
 
 _LONGEST_TEXT = 100_000
+_FAILURES = (states.FAILURE, states.RETRY, states.REJECTED)
 
 encode = outcomes.encode
 decode = outcomes.decode
@@ -42,13 +51,18 @@ def saved(task: Any, outbox: Outbox, task_id: str, ended: Ended, *, replaced: bo
         published=others,
         continued=replaced and not own,
         letter=ended.letter,
+        children=task.backend.current_task_children(task.request) or [],
     )
 
 
 def read(task: Any, data: bytes) -> Ended:
-    """Return how the body had ended."""
+    """Return how the body had ended.
+
+    Raises:
+        NewerOutcomeError: it ended in a way that only a newer worker knows.
+    """
     outcome = decode(data)
-    if outcome.state == states.SUCCESS and outcome.value:
+    if outcome.state == states.SUCCESS:
         return _success(outcome.value)
     error = _exception(task, outcome)
     if outcome.state == states.RETRY:
@@ -58,10 +72,18 @@ def read(task: Any, data: bytes) -> Ended:
     if outcome.state == states.REVOKED:
         return Ended(states.REVOKED, error, None)
     if outcome.state == states.REJECTED:
-        rejected = Reject(requeue=outcome.next is not None)
+        reasons = outcome.failure.exc_message if outcome.failure else []
+        rejected = Reject(*reasons[:1], requeue=outcome.next is not None)
         return Ended(states.REJECTED, rejected, as_einfo(rejected))
+    if outcome.state != states.FAILURE:
+        raise NewerOutcomeError(f"it ended as {outcome.state!r}, which this relier does not know")
     traceback = outcome.failure.traceback if outcome.failure else ""
     return Ended(states.FAILURE, error, as_einfo(error, traceback))
+
+
+def children(task: Any, outcome: Outcome) -> list[Any]:
+    """Return the results of what the body dispatched, as the result backend keeps them."""
+    return [result_from_tuple(each, task.app) for each in outcome.children]
 
 
 def ack(keys: Keys, claim: Claim, who: Identity, outcome: Outcome) -> Operation[bool]:
@@ -126,7 +148,9 @@ def read_value(data: bytes) -> Ended:
     return _success(outcomes.decode_value(data))
 
 
-def _success(value: Value) -> Ended:
+def _success(value: Value | None) -> Ended:
+    if value is None:
+        return Ended(states.SUCCESS, None)
     accept = prepare_accept_content([value.content_type])
     decoded = loads(value.data, value.content_type, value.content_encoding, accept=accept)
     return Ended(states.SUCCESS, decoded)
@@ -139,7 +163,7 @@ def _value(app: Any, value: Any) -> Value:
 
 def _failure(task: Any, ended: Ended) -> Failure | None:
     error = ended.value.exc if ended.state == states.RETRY else ended.value
-    if ended.state not in (states.FAILURE, states.RETRY) or error is None:
+    if ended.state not in _FAILURES or error is None:
         return None
     parts = task.backend.prepare_exception(error, serializer="json")
     message = parts["exc_message"]

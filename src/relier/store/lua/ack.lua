@@ -37,6 +37,7 @@ local function release_next()
     redis.call('HSET', KEYS[3], 'rt', root)
   else
     remember(KEYS[3], token, r[4] or '1', as)
+    forget_old(KEYS[3], tonumber(r[4] or 1), tonumber(as))
     if current then redis.call('HSET', KEYS[3], 's', 'q', 'g', as, 'q', queue) end
   end
   redis.call('PEXPIRE', KEYS[3], int(tonumber(ARGV[5]) + delay_ms))

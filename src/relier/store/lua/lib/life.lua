@@ -1,6 +1,6 @@
 -- A record's life: which one it is (l, counted from 1), its root token (rt), its generation (g), and for every token
 -- of every life "<life>:<generation>". Tokens outlive a life: a publish that is repeated late must not run again.
-local MOST_TOKENS, LIVES_KEPT = 200, 20
+local MOST_TOKENS, LIVES_KEPT, GENERATIONS_KEPT = 200, 20, 20
 
 local function remember(record, token, life, generation)
   redis.call('HSET', record, 't:' .. token, life .. ':' .. generation)
@@ -13,13 +13,16 @@ local function recall(value)
   return life, tonumber(generation)
 end
 
--- An id that is dispatched again and again would gather tokens for ever: forget those of long ago.
-local function forget_old(record, life)
+-- An id that is dispatched or retried again and again would gather tokens for ever: forget those of long ago.
+local function forget_old(record, life, generation)
   if redis.call('HLEN', record) <= MOST_TOKENS then return end
   local fields = redis.call('HGETALL', record)
   for i = 1, #fields, 2 do
-    local of_life = string.sub(fields[i], 1, 2) == 't:' and string.match(fields[i + 1], '^(%d+):')
-    if of_life and tonumber(of_life) < life - LIVES_KEPT then redis.call('HDEL', record, fields[i]) end
+    local of_life, of_generation = recall(string.sub(fields[i], 1, 2) == 't:' and fields[i + 1])
+    if of_life and (tonumber(of_life) < life - LIVES_KEPT
+      or tonumber(of_life) == life and of_generation < generation - GENERATIONS_KEPT) then
+      redis.call('HDEL', record, fields[i])
+    end
   end
 end
 
@@ -29,7 +32,7 @@ local function new_life(record, before, token, generation, name, queue, now)
   if before then
     life = tonumber(before) + 1
     redis.call('HDEL', record, 'a', 'b', 'i', 'm', 'w', 'c', 'f', 'st', 'due', 'u', 'k', 'y')
-    forget_old(record, life)
+    forget_old(record, life, tonumber(generation))
   end
   redis.call('HSET', record, 'n', name, 'q', queue, 's', 'q', 'g', generation, 'l', life, 'rt', token, 'at', now,
     't:' .. token, life .. ':' .. generation)

@@ -1,0 +1,262 @@
+"""What follows from a task happens once, whatever dies or is away while it is sent."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redis
+from celery import chain, chord, group
+
+from faults.scene import Scene
+from faults.stage import (
+    CALM,
+    FINISH_DEADLINE_S,
+    VICTIM,
+    Life,
+    Stage,
+    Victim,
+    assert_laws,
+    die_in_pool_at_every_command,
+    in_pool,
+    open_stage,
+)
+from relier.protocol import outcome as outcomes
+from relier.store.embedded import EmbeddedServer
+from support.proxy import Command
+from support.wait import wait_for
+
+AWAY_S = 3.0
+SAMPLE = 12
+
+
+@pytest.fixture(scope="module")
+def stage(
+    session_server: EmbeddedServer,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> Iterator[Stage]:
+    """A stage whose results are kept where the test says."""
+    folder = tmp_path_factory.mktemp(f"results-{request.param}")
+    with open_stage(session_server, folder, request, request.param) as running:
+        yield running
+
+
+def results(where: str) -> pytest.MarkDecorator:
+    """Have a test's stage keep its results there."""
+    return pytest.mark.parametrize("stage", [where], indirect=True)
+
+
+@contextmanager
+def a_victim(stage: Stage, env: dict[str, str] | None = None) -> Iterator[Victim]:
+    """Fork a victim that consumes its queue."""
+    victim = stage.fork(stage.proxy.url, VICTIM, "prefork", "victim", env=env)
+    try:
+        stage.wait_ready(victim)
+        yield victim
+    finally:
+        victim.kill()
+        wait_for(lambda: not victim.alive(), FINISH_DEADLINE_S)
+
+
+# -- the lives
+
+
+def _map(app: Any) -> str:
+    first, effect = str(uuid.uuid4()), app.tasks["effect"].s("link").set(queue=CALM)
+    app.tasks["part"].map([1, 2]).apply_async(queue=VICTIM, task_id=first, link=[effect])
+    return first
+
+
+def _replaced_by_group(app: Any) -> str:
+    """A chord whose body is Celery's own `accumulate`, on the victim."""
+    first, part = str(uuid.uuid4()), app.tasks["part"]
+    link = app.tasks["effect"].s("link").set(queue=CALM)
+    body = app.tasks["celery.accumulate"].s(index=0)
+    body = body.set(queue=VICTIM, task_id=first, link=[link])
+    chord([part.s(1).set(queue=CALM), part.s(2).set(queue=CALM)], body).apply_async()
+    return first
+
+
+def _chord_and_link(app: Any) -> str:
+    part, first, second = app.tasks["part"], str(uuid.uuid4()), str(uuid.uuid4())
+    link = app.tasks["effect"].s("link").set(queue=CALM)
+    one = part.s(1, after=second).set(queue=VICTIM, task_id=first, link=[link])
+    two = part.s(2).set(queue=CALM, task_id=second)
+    body = app.tasks["total"].s().set(queue=CALM)
+    chord([one, two], body).apply_async()
+    return first
+
+
+def _body_on_victim(app: Any) -> str:
+    """A chord whose body, and what waits for its parts, runs on the victim."""
+    part = app.tasks["part"]
+    header = [part.s(number).set(queue=CALM) for number in (1, 2)]
+    link = app.tasks["effect"].s("link").set(queue=CALM)
+    body = app.tasks["total"].s().set(queue=VICTIM, link=[link])
+    return str(chord(header, body).apply_async().id)
+
+
+def _failing_chord(app: Any) -> str:
+    first, second = str(uuid.uuid4()), str(uuid.uuid4())
+    failed = app.tasks["failed"]
+    one = app.tasks["failing"].s(after=second).set(queue=VICTIM, task_id=first)
+    one = chain(one, app.tasks["effect"].s("rest").set(queue=CALM))
+    two = app.tasks["part"].s(2).set(queue=CALM, task_id=second)
+    body = app.tasks["total"].s().set(queue=VICTIM)
+    chord([one, two], body.on_error(failed.s("body").set(queue=CALM))).apply_async()
+    return first
+
+
+def _chain_into_chord(app: Any) -> str:
+    first, effect = str(uuid.uuid4()), app.tasks["effect"]
+    fan = group(effect.s("left").set(queue=CALM), effect.s("right").set(queue=CALM))
+    head = app.tasks["part"].s(1).set(queue=VICTIM, task_id=first)
+    chain(head, fan, app.tasks["effect"].si(0, "end").set(queue=CALM)).apply_async()
+    return first
+
+
+def _retry(app: Any) -> str:
+    first = str(uuid.uuid4())
+    link = app.tasks["effect"].s("link").set(queue=CALM)
+    app.tasks["again"].s().set(queue=VICTIM, task_id=first, link=[link]).apply_async()
+    return first
+
+
+MAP = Life("a built-in task", _map, [("effect", "link", "[10, 20]")])
+ACCUMULATE = Life("accumulate", _replaced_by_group, [("effect", "link", "[10, 20]")])
+CHORD = Life("chord and link", _chord_and_link, [("total", "[10, 20]"), ("effect", "link", 10)])
+BODY = Life("chord's body", _body_on_victim, [("total", "[10, 20]"), ("effect", "link", 30)])
+FAILING = Life("failing chord", _failing_chord, [("failed", "body")], [("total",), ("effect",)])
+FAN = Life(
+    "chain into chord",
+    _chain_into_chord,
+    [("effect", "left", 10), ("effect", "right", 10), ("effect", "end", 0)],
+)
+RETRY = Life("retry", _retry, [("effect", "link", 1)])
+
+
+# -- crashes
+
+
+@results("here")
+@pytest.mark.parametrize("life", [MAP, ACCUMULATE], ids=lambda life: life.name)
+def test_a_builtin_task_is_protected(stage: Stage, life: Life) -> None:
+    die_in_pool_at_every_command(stage, life, SAMPLE)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@results("elsewhere")
+@pytest.mark.parametrize("life", [CHORD, FAILING, FAN, RETRY], ids=lambda life: life.name)
+def test_results_on_another_database(stage: Stage, life: Life) -> None:
+    die_in_pool_at_every_command(stage, life, 2 * SAMPLE)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@results("files")
+@pytest.mark.parametrize("life", [CHORD, BODY, FAILING, FAN], ids=lambda life: life.name)
+def test_results_in_files(stage: Stage, life: Life) -> None:
+    die_in_pool_at_every_command(stage, life, SAMPLE)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@results("counter")
+@pytest.mark.parametrize("life", [CHORD, BODY, FAILING], ids=lambda life: life.name)
+def test_a_backend_that_can_only_increment(stage: Stage, life: Life) -> None:
+    die_in_pool_at_every_command(stage, life, SAMPLE)
+
+
+@results("elsewhere")
+def test_a_replayed_result_keeps_its_children(stage: Stage) -> None:
+    life = Life("mother", _mother, [("mother",), ("effect", "child", 1)])
+    with a_victim(stage) as victim:
+        stage.begin()
+        cut = stage.proxy.cut_after(1, lambda c: c.script == "commit", victim.kill_pool_process)
+        stage.publish(life)
+        assert_laws(stage, life, "after the commit")
+    assert cut.fired.is_set()
+    result = stage.app.AsyncResult(stage.task_id)
+    assert [type(child.id) for child in result.children] == [str]
+    assert result.children[0].get(timeout=10) is None
+
+
+def _mother(app: Any) -> str:
+    return str(app.tasks["mother"].apply_async(queue=VICTIM).id)
+
+
+# -- a broker that is away
+
+
+def _publish(command: Command) -> bool:
+    return in_pool(command) and command.script == "enqueue"
+
+
+@results("here")
+@pytest.mark.parametrize(("life", "nth"), [(CHORD, 2), (FAILING, 1)], ids=["body", "errback"])
+def test_a_chord_waits_for_a_broker_that_is_away(stage: Stage, life: Life, nth: int) -> None:
+    patient = {"RELIER_HEARTBEAT_TTL": "30", "RELIER_REDIS_SOCKET_TIMEOUT": "1"}
+    with a_victim(stage, patient):
+        stage.begin()
+        cut = stage.proxy.cut_before(nth, _publish, stage.proxy.partition)
+        stage.publish(life)
+        try:
+            cut.wait(FINISH_DEADLINE_S)
+            time.sleep(AWAY_S)
+        finally:
+            stage.proxy.heal()
+        assert_laws(stage, life, f"away at publish {nth}")
+
+
+# -- committed tasks in hands that cannot send what follows
+
+
+REPLAYS_TRIED = 16
+
+
+def _committed(scene: Scene, replays: int, parcel: bytes) -> None:
+    """Put a committed task into the replay list, as if its process had died."""
+    outcome = outcomes.encode(outcomes.Outcome("SUCCESS"))
+    head = f"{replays}|0|root|{len(outcome)}|".encode()
+    with redis.Redis.from_url(scene.url) as raw:
+        raw.rpush(scene.keys.replay(scene.queue), head + outcome + parcel)
+        raw.sadd(scene.keys.queues, scene.queue)
+
+
+def test_what_no_worker_can_read_becomes_a_dead_letter_in_the_end(scene: Scene) -> None:
+    _committed(scene, REPLAYS_TRIED, b"|not a message")
+    scene.worker("one")
+    scene.wait(scene.letters, "a dead letter")
+    (letter,) = scene.letters().values()
+    assert letter["reason"] == "consequences"
+    assert "not JSON" in letter["error"]
+    assert scene.redis.llen(scene.keys.replay(scene.queue)) == 0
+
+
+def test_a_body_that_does_not_decode_becomes_a_dead_letter_in_the_end(scene: Scene) -> None:
+    task_id = scene.app.tasks["note"].push("never").id
+    message = json.loads(scene.redis.rpop(scene.queue))
+    message["content-encoding"], message["content-type"] = "utf-8", "application/x-unheard-of"
+    _committed(scene, REPLAYS_TRIED, b"|" + json.dumps(message).encode())
+    scene.worker("one")
+    scene.wait(scene.letters, "a dead letter")
+    assert scene.letters()[task_id]["reason"] == "consequences"
+    assert not scene.journal.count("ran")
+
+
+def test_a_worker_that_does_not_protect_a_task_does_not_run_it_again(scene: Scene) -> None:
+    link = scene.app.tasks["note"].s("followed").set(immutable=True)
+    scene.app.tasks["note"].apply_async(("never",), link=[link])
+    _committed(scene, 0, b"|" + scene.redis.rpop(scene.queue).encode())
+    plain = scene.worker("plain", app="faults.apps.plain")
+    scene.wait(lambda: "does not protect 'note'" in plain.log(), "the claim to be left")
+    scene.worker("protecting")
+    scene.wait_journal("ran", "followed")
+    assert not scene.journal.count("ran", "never")
