@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,10 +21,13 @@ from relier.errors import (
     PayloadError,
     RedisConnectionError,
     RedisFullError,
+    UnsupportedServerError,
 )
 from relier.store.embedded import EmbeddedServer
 from relier.worker.consumer import MOST_DEFERRALS
+from support import redis6
 from support.proxy import Proxy
+from support.redis6 import Redis6
 
 ODD_QUEUE = "odd"
 TEN_MB = 10 * 1024 * 1024
@@ -244,6 +248,21 @@ def test_a_worker_refuses_a_server_that_would_lose_tasks(
     assert fix in log
     assert log.count("Traceback") <= 1, "it says so once"
     assert not own_scene.members()
+
+
+async def test_a_redis_that_is_too_old_is_refused(tmp_path: Path) -> None:
+    with Redis6() as old, ExitStack() as stack:
+        note = labour.build(old.url, redis_socket_timeout_s=TIMEOUT_S).tasks["note"]
+        for dispatch in (note.push, note.delay, note.push_many):
+            with pytest.raises(UnsupportedServerError, match=r"needs Redis 7\.0 .* Upgrade"):
+                dispatch("x")
+        with pytest.raises(UnsupportedServerError):
+            await note.apush("x")
+        worker = Scene(old.url, tmp_path, stack).worker("refused", wait_ready=False)
+        assert worker.wait(SOON_S) != 0
+        log = worker.log()
+        assert f"the server is Redis {redis6.VERSION}; relier needs Redis 7.0" in log
+        assert log.count("Traceback") <= 1, "it says so once"
 
 
 def test_a_wrong_password_is_named_as_such(own_scene: Scene) -> None:

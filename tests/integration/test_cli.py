@@ -22,6 +22,8 @@ from click.testing import CliRunner, Result
 from relier import Relier
 from relier.cli.main import rl
 from relier.store.embedded import EmbeddedServer
+from support import redis6
+from support.redis6 import Redis6
 from support.servers import new_server
 from support.wait import wait_for
 from support.worker import Worker
@@ -133,6 +135,46 @@ def test_doctor_fails_on_a_server_that_may_lose_tasks(fresh_server: EmbeddedServ
     assert "CONFIG SET appendonly yes" in done.stdout
     assert "CONFIG SET maxmemory-policy noeviction" in done.stdout
     assert "rl worker start" in done.stdout
+
+
+def test_doctor_names_the_one_thing_that_is_wrong(fresh_server: EmbeddedServer) -> None:
+    sound = {"appendonly": "yes", "maxmemory-policy": "noeviction"}
+    wrong = {"appendonly": "no", "maxmemory-policy": "volatile-ttl"}
+    checks = {"appendonly": "persistence", "maxmemory-policy": "eviction"}
+    with redis.Redis.from_url(fresh_server.url) as client:
+        for parameter, value in wrong.items():
+            client.config_set(parameter, value)
+            done = CliRunner().invoke(rl, ["doctor", "--json", "--url", fresh_server.url])
+            client.config_set(parameter, sound[parameter])
+            assert done.exit_code == 1
+            failed = [c for c in json.loads(done.stdout)["checks"] if c["status"] == "failure"]
+            assert [check["name"] for check in failed] == [checks[parameter]]
+            assert f"CONFIG SET {parameter} {sound[parameter]}" in failed[0]["fix"]
+
+
+def test_a_wrong_password_is_one_line_without_it(fresh_server: EmbeddedServer) -> None:
+    with redis.Redis.from_url(fresh_server.url) as client:
+        client.config_set("requirepass", "right")
+    for userinfo in ("", ":wrong@", "nobody:wrong@"):
+        url = fresh_server.url.replace("redis://", f"redis://{userinfo}")
+        for command in (["doctor"], ["tasks", "list"], ["run-resurrector"]):
+            done = CliRunner().invoke(rl, [*command, "--url", url])
+            assert done.exit_code != 0, done.output
+            assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+            assert "Check the user and password" in done.stderr
+            assert "wrong@" not in done.output
+
+
+def test_a_redis_that_is_too_old_is_one_line() -> None:
+    with Redis6() as old:
+        for command in (["doctor"], ["run-resurrector"]):
+            done = CliRunner().invoke(rl, [*command, "--url", old.url])
+            assert done.exit_code == 1
+            assert done.stdout == ""
+            assert done.stderr == (
+                f"rl: the server is Redis {redis6.VERSION}; relier needs Redis 7.0 or later, "
+                "or Valkey. Upgrade the server.\n"
+            )
 
 
 def test_list_shows_every_place(clerk: Clerk) -> None:

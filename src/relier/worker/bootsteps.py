@@ -9,7 +9,6 @@ from celery import bootsteps, signals
 
 from relier.errors import ConfigurationError, RedisConnectionError
 from relier.phoenix.service import Phoenix
-from relier.store.preflight import preflight
 from relier.worker import timing
 from relier.worker.membership import Membership
 from relier.worker.transport import Transport
@@ -56,7 +55,6 @@ class Fleet(bootsteps.StartStopStep):
                 logger.warning("could not give claims back (%s); they will be reaped", error)
 
     def _join(self, consumer: Any, membership: Membership) -> None:
-        preflight(membership.broker)
         membership.pool = _pool_name(consumer)
         membership.concurrency = consumer.pool.num_processes or 1
         membership.name = consumer.hostname

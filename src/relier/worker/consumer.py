@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 from celery.app.task import Context
 from celery.worker.consumer import Consumer as CeleryConsumer
 
-from relier.errors import TaskNotRegisteredError
+from relier.errors import RelierError, TaskNotRegisteredError
 from relier.store import claiming
+from relier.store.preflight import preflight
 from relier.worker.bootsteps import Fleet
 from relier.worker.channel import bury
 from relier.worker.execution import Execution
@@ -30,6 +31,23 @@ class Consumer(CeleryConsumer):
         """Celery's steps and ours."""
 
         default_steps: ClassVar[list[Any]] = [*CeleryConsumer.Blueprint.default_steps, Fleet]
+
+    def connect(self) -> Any:
+        """Connect, and look at the server before anything is made or read there.
+
+        Raises:
+            ConfigurationError: it would lose tasks.
+            UnsupportedServerError: it is too old.
+        """
+        connection = super().connect()
+        membership = getattr(connection.transport, "membership", None)
+        if membership is not None and not membership.joined:
+            try:
+                preflight(membership.broker)
+            except RelierError:
+                connection.release()
+                raise
+        return connection
 
     def on_unknown_message(self, _body: Any, message: Any) -> None:
         """Bury a message that carries no task."""
