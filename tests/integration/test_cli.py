@@ -21,7 +21,11 @@ from click.testing import CliRunner, Result
 
 from relier import Relier
 from relier.cli.main import rl
+from relier.store import claiming
+from relier.store.address import Address
+from relier.store.client import Store
 from relier.store.embedded import EmbeddedServer
+from relier.store.keys import Keys
 from support import redis6
 from support.redis6 import Redis6
 from support.servers import new_server
@@ -411,3 +415,39 @@ def test_a_resurrector_of_its_own_brings_tasks_back(
     assert said[0].startswith("watching")
     assert any("1 tasks resurrected" in line for line in said), said
     assert said[-1] == "stopped"
+
+
+def test_the_resurrector_outlasts_its_redis(fresh_server: EmbeddedServer, tmp_path: Path) -> None:
+    server, log = fresh_server, tmp_path / "resurrector.log"
+    store, keys = Store(Address.parse(server.url), Keys()), Keys()
+
+    def orphan(worker: str) -> None:
+        store.redis.lpush("orphans", f"of {worker}")
+        store.run(claiming.hello(keys, worker, {"epoch": 1, "hb": 500}))
+        store.run_once(claiming.claim(keys, worker, 1, ["orphans"], 1, [""]))
+
+    orphan("one")
+    server.kill()
+    command = ["run-resurrector", "--url", server.url, "--wait", "30"]
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            [sys.executable, "-m", "relier.cli", *command], stderr=stderr
+        ) as resurrector,
+    ):
+        try:
+            wait_for(lambda: "waiting for Redis" in log.read_text(), 30)
+            server.start()
+            wait_for(lambda: store.redis.lrange("orphans", 0, -1) == [b"of one"], 30)
+            server.kill()
+            wait_for(lambda: "cannot watch the workers" in log.read_text(), 30)
+            server.start()
+            store.redis.delete("orphans")
+            orphan("two")
+            wait_for(lambda: store.redis.lrange("orphans", 0, -1) == [b"of two"], 30)
+        finally:
+            resurrector.terminate()
+    store.close()
+    assert resurrector.returncode == 0
+    assert "answers again" in log.read_text()
+    assert "Traceback" not in log.read_text()

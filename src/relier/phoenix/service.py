@@ -40,11 +40,17 @@ class Phoenix(threading.Thread):
 
     def run(self) -> None:
         """Look around until stopped; a server that is away only means to look again."""
+        blind = False
         while not self._stopping.wait(self._every_s):
             try:
                 self.look()
+                if blind:
+                    logger.info("Redis answers again; watching the workers")
+                blind = False
             except RelierError as error:
-                logger.debug("phoenix: %s; looking again", error)
+                if not blind:
+                    logger.warning("cannot watch the workers (%s); looking again", error)
+                blind = True
             except Exception:
                 # Nobody would come back from the dead if this thread died of a surprise.
                 logger.exception("phoenix could not look around; looking again")
