@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from relier.errors import StaleFenceError
     from relier.tasks.context import TaskContext, task_context
     from relier.tasks.decorator import rl_task
     from relier.tasks.install import Relier
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Receipt",
     "Relier",
+    "StaleFenceError",
     "TaskContext",
     "__version__",
     "idempotency_lock",
@@ -31,6 +33,7 @@ __all__ = [
 _HOMES = {
     "Receipt": "relier.tasks.receipt",
     "Relier": "relier.tasks.install",
+    "StaleFenceError": "relier.errors",
     "TaskContext": "relier.tasks.context",
     "idempotency_lock": "relier.tasks.lock",
     "rl_task": "relier.tasks.decorator",

@@ -24,6 +24,7 @@ SECRETS = frozenset({"redis_password"})
 
 Environment = Literal["production", "development"]
 AdmissionMode = Literal["window", "smooth"]
+CheckpointBackend = Literal["inline", "filesystem"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\s{}]+$")]
 
@@ -51,6 +52,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     admission_burst: Annotated[int, Meta(ge=0, le=1_000_000_000)]
     admission_tenant_limit: Annotated[int, Meta(ge=0, le=1_000_000_000)]
     admission_max_queue_depth: Annotated[int, Meta(ge=0)]
+    checkpoint_max_inline_bytes: Annotated[int, Meta(ge=0, le=16_777_216)]
+    checkpoint_backend: CheckpointBackend
+    checkpoint_dir: Annotated[str, Meta(min_length=1)] | None
     env: Environment
     log_level: LogLevel
     cluster_name: Name
@@ -235,6 +239,28 @@ SETTINGS: tuple[Setting, ...] = (
         "Dispatches to a queue in which this many wait are refused.",
     ),
     Setting(
+        "checkpoint_max_inline_bytes",
+        "RELIER_CHECKPOINT_MAX_INLINE_BYTES",
+        65_536,
+        "a whole number of bytes, 0 to 16777216",
+        "Checkpoints up to this size are kept in Redis, with the record of their task.",
+    ),
+    Setting(
+        "checkpoint_backend",
+        "RELIER_CHECKPOINT_BACKEND",
+        "inline",
+        "inline or filesystem",
+        "Where larger ones go: nowhere (inline: they are refused), or into files.",
+        _lower,
+    ),
+    Setting(
+        "checkpoint_dir",
+        "RELIER_CHECKPOINT_DIR",
+        None,
+        "a folder that every worker of the fleet shares",
+        "Where the backend filesystem keeps them; each Redis gets a folder of its own in it.",
+    ),
+    Setting(
         "env",
         "RELIER_ENV",
         "production",
@@ -278,8 +304,8 @@ def load(
         The frozen settings, defaults filled in.
 
     Raises:
-        ConfigurationError: a value is not acceptable or a keyword unknown; the message names it
-            and says what to set.
+        ConfigurationError: a value is not acceptable, a keyword unknown, or one setting needs
+            another; the message names it and says what to set.
     """
     overrides = overrides or {}
     _refuse_unknown(overrides)
@@ -288,7 +314,9 @@ def load(
         row.name: _value(row, env, dotenv, from_file, overrides) for row in SETTINGS
     }
     _check_timeouts(values["soft_timeout_s"], values["hard_timeout_s"])
-    return Settings(**values)
+    settings = Settings(**values)
+    _check_together(settings)
+    return settings
 
 
 def example_dotenv() -> str:
@@ -315,6 +343,14 @@ def _refuse_unknown(overrides: Mapping[str, object]) -> None:
             raise ConfigurationError(
                 f"unknown setting {name!r}: use one of {', '.join(sorted(known))}"
             )
+
+
+def _check_together(settings: Settings) -> None:
+    if settings.checkpoint_backend == "filesystem" and settings.checkpoint_dir is None:
+        raise ConfigurationError(
+            "RELIER_CHECKPOINT_BACKEND is 'filesystem', which needs a folder: set "
+            "RELIER_CHECKPOINT_DIR to one that every worker of the fleet shares"
+        )
 
 
 def _value(

@@ -53,9 +53,18 @@ class MaxResurrectionsExceededError(RelierError):
 
 
 class PayloadError(RelierError):
-    """A task's arguments cannot be serialised, are larger than a message may be, or name no tenant.
+    """What is dispatched or saved cannot be serialised, is too large, or names no tenant.
 
-    The caller's fault: nothing was enqueued. Pass plain data, or a reference to large data.
+    The caller's fault: nothing was enqueued or saved. Pass plain data, or a reference to large
+    data.
+    """
+
+
+class CheckpointError(RelierError):
+    """A checkpoint could not be written to its backend, or not read from it.
+
+    The environment's fault: a full disk, or a folder that not every worker shares. The checkpoint
+    before it is still valid.
     """
 
 

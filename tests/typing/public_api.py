@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import assert_type
+from collections.abc import Mapping, Sequence
+from typing import Any, assert_type
 
 from relier import Receipt, TaskContext, rl_task, task_context
 from relier.errors import AdmissionRejectedError
@@ -69,3 +69,9 @@ def inside_a_task() -> None:
     context = task_context()
     assert_type(context, TaskContext)
     assert_type(context.fence, int)
+    assert_type(context.metadata, Mapping[str, Any])
+    context.save_partial({"step": context.partial_result})
+
+
+async def inside_an_async_task(ctx: TaskContext) -> None:
+    await ctx.set_partial([1, 2])

@@ -67,6 +67,8 @@ def test_an_empty_variable_and_a_foreign_one_count_as_unset(tmp_path: Path) -> N
         ("RELIER_HEARTBEAT_TTL", "nan", "seconds, 0.5 to 3600"),
         ("RELIER_MAX_RESURRECTIONS", "-1", "0 to 1000"),
         ("RELIER_RESURRECTION_BATCH_SIZE", "1001", "1 to 1000"),
+        ("RELIER_CHECKPOINT_MAX_INLINE_BYTES", "16777217", "0 to 16777216"),
+        ("RELIER_CHECKPOINT_BACKEND", "s3", "inline or filesystem"),
         ("RELIER_ENV", "staging", "production or development"),
         ("RELIER_LOG_LEVEL", "loud", "DEBUG, INFO"),
         ("RELIER_CLUSTER_NAME", "two words", "without spaces"),
@@ -98,6 +100,13 @@ def test_a_bad_keyword_and_a_bad_line_say_where_they_stand(tmp_path: Path) -> No
         load({}, dotenv)
     with pytest.raises(ConfigurationError, match="cannot be read"):
         load({}, tmp_path)
+
+
+def test_a_checkpoint_backend_of_files_needs_a_folder(tmp_path: Path) -> None:
+    env = {"RELIER_CHECKPOINT_BACKEND": "filesystem"}
+    with pytest.raises(ConfigurationError, match="set RELIER_CHECKPOINT_DIR"):
+        load(env)
+    assert load({**env, "RELIER_CHECKPOINT_DIR": str(tmp_path)}).checkpoint_dir == str(tmp_path)
 
 
 @pytest.mark.parametrize(

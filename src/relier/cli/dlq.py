@@ -72,6 +72,7 @@ def inspect(asked: Asked, letter_id: str) -> None:
         ("kwargs", found.kwargs if found.kwargs != "{}" else ""),
         ("retries", found.retries or ""),
         ("size", f"{found.size_bytes:,} bytes"),
+        ("checkpoint", words.checkpoint(found.checkpoint, found.now_ms)),
         ("message", "" if found.readable else found.raw[:_RAW_SHOWN]),
     ]
     console.print(words.facts(pairs))

@@ -122,6 +122,7 @@ def _pairs(found: TaskDetail) -> list[tuple[str, object]]:
         ("fence", found.fence or ""),
         ("args", found.args),
         ("kwargs", found.kwargs if found.kwargs != "{}" else ""),
+        ("checkpoint", words.checkpoint(found.checkpoint, found.now_ms)),
         ("result", result[:500]),
         ("reason", found.reason),
         ("error", found.error),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from relier.ops.events import Event
+    from relier.ops.saved import Saved
 
 WIDE = 110
 """Columns of a terminal that has room for everything beside a whole id."""
@@ -61,6 +62,13 @@ def ago(at_ms: int | None, now_ms: int) -> str:
 def clock(at_ms: int) -> str:
     """Return a moment in this machine's time zone, to the millisecond."""
     return datetime.fromtimestamp(at_ms / 1000).astimezone().isoformat(" ", "milliseconds")
+
+
+def checkpoint(saved: Saved | None, now_ms: int) -> str:
+    """Return how much a task has saved, where, and when; "" for nothing."""
+    if saved is None:
+        return ""
+    return f"{saved.size_bytes:,} bytes, {saved.where}, {ago(saved.at_ms, now_ms)}"
 
 
 def styled(word: str) -> Text:

@@ -6,8 +6,9 @@ import json
 from dataclasses import dataclass
 
 from relier.errors import PayloadError
-from relier.ops import events, messages
+from relier.ops import events, messages, saved
 from relier.ops.events import Event
+from relier.ops.saved import Saved
 from relier.protocol.identity import TOKEN_HEADER, generation, mint_token
 from relier.store import fleet, letters, reading
 from relier.store.client import Store
@@ -43,6 +44,7 @@ class Letter:
     Args:
         readable: whether its message is a task message that can be released as such.
         raw: the message as it came.
+        checkpoint: what the task saved last, or None; a release hands it on.
         timeline: what happened to the task, as far as the event streams reach back.
     """
 
@@ -59,6 +61,7 @@ class Letter:
     retries: int
     size_bytes: int
     raw: str
+    checkpoint: Saved | None
     timeline: tuple[Event, ...]
     now_ms: int
 
@@ -119,6 +122,7 @@ def inspect(store: Store, letter_id: str) -> Letter | None:
         retries=message.retries if message else 0,
         size_bytes=len(raw),
         raw=raw.decode(errors="replace"),
+        checkpoint=saved.read(_text(fields, "cp")),
         timeline=events.of_task(store, queues, message.task_id if message else letter_id),
         now_ms=reading.now_ms(store),
     )

@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from relier.ops import events, fleet, inflight, messages
+from relier.ops import events, fleet, inflight, messages, saved
 from relier.ops.events import Event
 from relier.ops.messages import Message
+from relier.ops.saved import Saved
 from relier.store import fleet as store_fleet
 from relier.store import reading
 from relier.store.client import Store
@@ -69,6 +70,7 @@ class TaskDetail:
         blame: deaths of its own process; ``interruptions``: of a whole worker with neighbours.
         result: Celery's state of the result, or "" when it is not in this database.
         reason, error: of a dead letter, else "".
+        checkpoint: what it saved last, or None.
     """
 
     task_id: str
@@ -92,6 +94,7 @@ class TaskDetail:
     result_value: str
     reason: str
     error: str
+    checkpoint: Saved | None
     timeline: tuple[Event, ...]
     now_ms: int
 
@@ -178,6 +181,7 @@ def inspect(store: Store, task_id: str) -> TaskDetail | None:
         result_value=meta[1],
         reason=letter.reason if letter else "",
         error=letter.error if letter else "",
+        checkpoint=letter.checkpoint if letter else saved.read(record.get("cp", "")),
         timeline=timeline,
         now_ms=reading.now_ms(store),
     )
@@ -197,6 +201,7 @@ class _Letter:
     queue: str
     reason: str
     error: str
+    checkpoint: Saved | None
     message: Message | None
 
 
@@ -265,6 +270,7 @@ def _letter(store: Store, queues: list[str], task_id: str) -> _Letter | None:
                 queue,
                 fields.get("reason", b"").decode(errors="replace"),
                 fields.get("error", b"").decode(errors="replace"),
+                saved.read(fields.get("cp", b"").decode()),
                 messages.read(reading.unwrap(parcel).raw) if parcel else None,
             )
     return None

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from relier.errors import RedisConnectionError, RelierError
 from relier.phoenix.detector import Detector, Sighting, Verdict
 from relier.phoenix.reaper import bring_back, wake_parked
+from relier.phoenix.sweeper import Sweeper
 from relier.store import fleet
 from relier.store.broker import Broker
 
@@ -37,9 +38,13 @@ class Phoenix(threading.Thread):
         self._stopping = threading.Event()
         self._swept_at_s = float("-inf")
         self._every_s = broker.settings.resurrection_check_interval_s
+        files = broker.checkpoint_files
+        self._sweeper = Sweeper(broker, files) if files else None
 
     def run(self) -> None:
         """Look around until stopped; a server that is away only means to look again."""
+        if self._sweeper is not None:
+            self._sweeper.start()
         blind = False
         while not self._stopping.wait(self._every_s):
             try:
@@ -59,6 +64,8 @@ class Phoenix(threading.Thread):
     def stop(self) -> None:
         """End the thread."""
         self._stopping.set()
+        if self._sweeper is not None:
+            self._sweeper.stop()
         if self.is_alive() and threading.current_thread() is not self:
             self.join(timeout=2.0)
 

@@ -10,6 +10,7 @@ from relier.config import Settings
 from relier.protocol import outcome
 from relier.protocol.admission import Rules
 from relier.store.address import Address
+from relier.store.checkpoint_files import CheckpointFiles, files_of
 from relier.store.client import AsyncStore, Store
 from relier.store.keys import Keys
 from relier.store.reaping import ReapRules
@@ -69,6 +70,11 @@ class Broker:
             if loop.is_closed():
                 store.drop()
                 del self._async_stores[loop]
+
+    @cached_property
+    def checkpoint_files(self) -> CheckpointFiles | None:
+        """Return the backend of large checkpoints; None when there is none."""
+        return files_of(self.settings)
 
     @cached_property
     def reap_rules(self) -> ReapRules:

@@ -188,6 +188,7 @@ def bury(
         keys.dead_letter(claim.queue, letter_id),
         keys.events(claim.queue),
         keys.task(who.task_id),
+        keys.checkpoint_files,
     ]
     arguments: list[Argument] = [claim.worker, claim.number, letter_id, who.token]
     arguments += _pairs(letter)
@@ -221,6 +222,7 @@ def defer(
         keys.dead(claim.queue),
         keys.dead_letter(claim.queue, who.task_id),
         keys.events(claim.queue),
+        keys.checkpoint_files,
     ]
     arguments: list[Argument] = [
         claim.worker,

@@ -103,6 +103,16 @@ class Keys:
         return f"{self.prefix}rl:fence"
 
     @property
+    def checkpoint_files(self) -> str:
+        """Return the hash that says who holds each file of a checkpoint, and where they are."""
+        return f"{self.prefix}rl:checkpoints"
+
+    @property
+    def checkpoint_sweep(self) -> str:
+        """Return the key that lets one process sweep files in each interval."""
+        return f"{self.prefix}rl:checkpoints:sweep"
+
+    @property
     def phoenix_tick(self) -> str:
         """Return the short-lived key that lets one resurrector work at a time."""
         return f"{self.prefix}rl:phoenix:tick"

@@ -33,6 +33,7 @@ def revive(
         keys.list(queue),
         keys.bell(queue),
         keys.events(queue),
+        keys.checkpoint_files,
     ]
     arguments: list[Argument] = [
         letter_id,

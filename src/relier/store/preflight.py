@@ -62,8 +62,11 @@ def preflight(broker: Broker) -> None:
     """Refuse a server that would lose tasks; in development only warn.
 
     Raises:
-        ConfigurationError: AOF is off, or the eviction policy is not noeviction.
+        ConfigurationError: AOF is off, the eviction policy is not noeviction, or (in development,
+            too) checkpoints cannot be written to their folder.
     """
+    if broker.checkpoint_files is not None:
+        broker.checkpoint_files.check()
     wrong = [finding for finding in findings(broker) if finding.ok is False]
     if not wrong:
         return

@@ -21,6 +21,7 @@ SUFFIXES = ("", *(f"\x06\x16{step}" for step in range(1, 10)))
 
 _LARGEST_PARCEL_BYTES = 1_000_000
 _PAGE = 200
+_RECORD = ("n", "q", "s", "g", "l", "at", "a", "b", "i", "w", "f", "st", "due", "cp")
 _REPLAY = re.compile(rb"\d+\|-?\d+\|[^|]*\|(\d+)\|")
 
 
@@ -202,11 +203,14 @@ def replays(store: Store, queue: str, limit: int) -> Iterator[Waiting]:
 
 
 def records(store: Store, task_ids: Sequence[str]) -> list[dict[str, str]]:
-    """Return each task's record; empty for one that has none."""
+    """Return each task's record, without tokens and saved state; empty for one that has none."""
     with _redis(store).pipeline(transaction=False) as pipe:
         for task_id in task_ids:
-            pipe.hgetall(store.keys.task(task_id))
-        return [_texts(record) for record in pipe.execute()]
+            pipe.hmget(store.keys.task(task_id), _RECORD)
+        return [
+            {name: _text(value) for name, value in zip(_RECORD, values, strict=True) if value}
+            for values in pipe.execute()
+        ]
 
 
 def dead(store: Store, queue: str, limit: int) -> list[tuple[str, int]]:

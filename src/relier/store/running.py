@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from relier.protocol import checkpoint
+from relier.protocol.checkpoint import Checkpoint
 from relier.protocol.identity import Claim, Identity
 from relier.store.keys import Keys
 from relier.store.operations import Argument, Operation, text
@@ -30,6 +32,7 @@ class Started(NamedTuple):
         generation: which generation of this life it runs as.
         done: the result of an earlier call with the same idempotency key, to be committed instead
             of running the body; or b"".
+        checkpoint: what an earlier attempt saved last.
     """
 
     verdict: str
@@ -39,6 +42,7 @@ class Started(NamedTuple):
     root: str = ""
     generation: int = 0
     done: bytes = b""
+    checkpoint: Checkpoint | None = None
 
 
 class Kept(NamedTuple):
@@ -261,13 +265,15 @@ def _ack_keys(keys: Keys, claim: Claim, task_id: str, target: str) -> list[str]:
         keys.bell(target),
         keys.dead(claim.queue),
         keys.dead_letter(claim.queue, task_id),
+        keys.checkpoint_files,
     ]
 
 
 def _started(reply: list[Any]) -> Started:
     if len(reply) == 1:
         return Started(text(reply[0]))
-    verdict, fence, starts, returns, root, generation, *done = reply
+    verdict, fence, starts, returns, root, generation, *more = reply
+    done, *saved = more or (b"",)
     return Started(
         text(verdict),
         int(fence),
@@ -275,5 +281,6 @@ def _started(reply: list[Any]) -> Started:
         int(returns),
         text(root),
         int(generation),
-        *done,
+        done,
+        checkpoint.read(text(saved[0]), *saved[1:]) if saved else None,
     )

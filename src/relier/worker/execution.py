@@ -39,6 +39,7 @@ from relier.store import reaping, running
 from relier.store.operations import Operation
 from relier.store.running import Kept, Started
 from relier.worker import consequences, fusion, replay, telling
+from relier.worker.checkpoints import Checkpoints
 from relier.worker.ended import Ended
 from relier.worker.grip import REQUEST_KEY, Grip
 from relier.worker.idempotency import call_key
@@ -62,6 +63,8 @@ class Run:
 
     __slots__ = (
         "announced",
+        "beginning",
+        "checkpoints",
         "claim",
         "grip",
         "identity",
@@ -85,6 +88,8 @@ class Run:
         self.replaced = False
         self.key = ""
         self.announced = False
+        self.beginning: Operation[Started] | None = None
+        self.checkpoints: Checkpoints | None = None
         self.started: Started = Started("stale")
         self.started_at = time.monotonic()
         self.timed: Timed | None = None
@@ -132,7 +137,8 @@ class Execution:
 
     def _execute(self, run: Run) -> Any:
         keyless = self._find_key(run)
-        run.started = self._persist(self._start_operation(run), run)
+        run.beginning = self._start_operation(run)
+        run.started = self._persist(run.beginning, run)
         if run.started.verdict not in ("run", "replay"):
             return self._skipped(run)
         task, request = run.task, run.request
@@ -461,6 +467,8 @@ class Execution:
             _task_stack.pop()
             task.request_stack.pop()
             try:
+                if run.checkpoints is not None:
+                    run.checkpoints.tidy()
                 task.backend.process_cleanup()
                 task.app.loader.on_process_cleanup()
             except Exception:

@@ -2,13 +2,14 @@
 -- ack: all that follows from a committed task was accepted; end its claim. The next generation of the same
 --      task (retry, replace), or its dead letter, comes into being in the same step.
 -- KEYS  1 worker entry (hash)  2 claims (hash)  3 record (hash)  4 events (stream)  5 list (base name)  6 scheduled (zset)
---       7 bell (zset)  8 dead (zset)  9 dead letter (hash)
+--       7 bell (zset)  8 dead (zset)  9 dead letter (hash)  10 checkpoint files (hash)
 -- ARGV  1 worker  2 claim  3 task id  4 'ended' | 'dead' | 'next' | 'continued' (its next generation comes from
 --       elsewhere: a chord's body or a chain's end has taken over the id)  5 record ttl ms; then
 --       dead: 6 field, value, ... of the letter
 --       next: 6 token  7 generation  8 list suffix  9 delay ms  10 raw message  11 queue  12 task name
 -- returns 1 ended, 0 the claim is gone: ended before, or in other hands that will send again
 --@include clock
+--@include checkpoint
 --@include event
 --@include letter
 --@include life
@@ -22,7 +23,7 @@ if not mine[2] then return 0 end
 
 local now_ms = now_us() / 1000
 local _, generation, root = committed(mine[2])
-local r = redis.call('HMGET', KEYS[3], 's', 'g', 'rt', 'l')
+local r = redis.call('HMGET', KEYS[3], 's', 'g', 'rt', 'l', 'cp')
 -- A later generation may already be on its way, or the id live again: then the record is no longer this commit's.
 local current = r[1] == 'c' and r[2] == generation and r[3] == root
 
@@ -39,6 +40,7 @@ local function release_next()
     remember(KEYS[3], token, r[4] or '1', as)
     forget_old(KEYS[3], tonumber(r[4] or 1), tonumber(as))
     if current then redis.call('HSET', KEYS[3], 's', 'q', 'g', as, 'q', queue) end
+    if current and r[5] and replacements(as) ~= replacements(generation) then drop_checkpoint(KEYS[3]) end
   end
   redis.call('PEXPIRE', KEYS[3], int(tonumber(ARGV[5]) + delay_ms))
   if delay_ms > 0 then
@@ -54,11 +56,16 @@ if final == 'next' then
   release_next()
 elseif final == 'dead' then
   expect(KEYS[8], 'zset')
-  to_dead(KEYS[8], KEYS[9], id, worker .. '-' .. n, mine[1], int(now_ms), {unpack(ARGV, 6)})
-  if current then redis.call('HSET', KEYS[3], 's', 'd') end
+  expect(KEYS[10], 'hash')
+  local _, letter = to_dead(KEYS[8], KEYS[9], id, worker .. '-' .. n, mine[1], int(now_ms), {unpack(ARGV, 6)})
+  if current then
+    redis.call('HSET', KEYS[3], 's', 'd')
+    move_checkpoint(KEYS[3], letter, KEYS[10], int(now_ms))
+  end
   redis.call('PEXPIRE', KEYS[3], ARGV[5])
 elseif current then
   redis.call('HSET', KEYS[3], 's', final == 'continued' and 'w' or 'e')
+  if r[5] then drop_checkpoint(KEYS[3]) end
   rest(KEYS[3], root, ARGV[5])
 end
 redis.call('HDEL', KEYS[2], n, 's:' .. n, 'o:' .. n)

@@ -1,9 +1,11 @@
 #!lua flags=allow-oom
 -- bury: a message that cannot be run goes to the dead letters as it came, with the reason.
 -- KEYS  1 worker entry (hash)  2 claims (hash)  3 dead (zset)  4 dead letter (hash)  5 events (stream)  6 record (hash)
+--       7 checkpoint files (hash)
 -- ARGV  1 worker  2 claim  3 id of the letter  4 token of the message; then field, value, ... (reason, error, name)
 -- returns 1 buried, 0 not ours, or started
 --@include clock
+--@include checkpoint
 --@include event
 --@include letter
 --@include life
@@ -14,8 +16,10 @@ if not alive(KEYS[1]) then return 0 end
 local mine = redis.call('HMGET', KEYS[2], n, 's:' .. n, 'o:' .. n)
 if not mine[1] or mine[2] or mine[3] then return 0 end
 expect(KEYS[3], 'zset')
-local id = to_dead(KEYS[3], KEYS[4], ARGV[3], worker .. '-' .. n, mine[1], int(now_us() / 1000), {unpack(ARGV, 5)})
-end_unstarted(KEYS[6], ARGV[4], 'd')
+expect(KEYS[7], 'hash')
+local now = int(now_us() / 1000)
+local id, letter = to_dead(KEYS[3], KEYS[4], ARGV[3], worker .. '-' .. n, mine[1], now, {unpack(ARGV, 5)})
+if end_unstarted(KEYS[6], ARGV[4], 'd') then move_checkpoint(KEYS[6], letter, KEYS[7], now) end
 redis.call('HDEL', KEYS[2], n)
 event(KEYS[5], 'dead', id, worker, n, ARGV[6])
 return 1

@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
 -- defer: put a claim off that this worker cannot run but a newer one may; in the end it becomes a dead letter.
 -- KEYS  1 worker entry (hash)  2 claims (hash)  3 record (hash)  4 scheduled (zset)  5 dead (zset)  6 dead letter (hash)
---       7 events (stream)
+--       7 events (stream)  8 checkpoint files (hash)
 -- ARGV  1 worker  2 claim  3 task id  4 delay ms (0: back off 1, 2, 4 .. 32 s by the number of deferrals)
 --       5 most deferrals  6 record ttl ms  7 token of the message; then field, value, ... of the dead letter (reason first)
 -- returns 1 deferred, 2 buried, 0 not ours, or started
 --@include clock
+--@include checkpoint
 --@include event
 --@include letter
 --@include life
@@ -17,13 +18,14 @@ local mine = redis.call('HMGET', KEYS[2], n, 's:' .. n, 'o:' .. n)
 if not mine[1] or mine[2] or mine[3] then return 0 end
 expect(KEYS[4], 'zset')
 expect(KEYS[5], 'zset')
+expect(KEYS[8], 'hash')
 local now_ms, delay_ms = now_us() / 1000, tonumber(ARGV[4])
 local deferrals = redis.call('HINCRBY', KEYS[3], 'u', 1)
 redis.call('PEXPIRE', KEYS[3], int(tonumber(ARGV[6]) + delay_ms))
 redis.call('HDEL', KEYS[2], n)
 if deferrals > tonumber(ARGV[5]) then
-  to_dead(KEYS[5], KEYS[6], id, ARGV[1] .. '-' .. n, mine[1], int(now_ms), {unpack(ARGV, 8)})
-  end_unstarted(KEYS[3], ARGV[7], 'd')
+  local _, letter = to_dead(KEYS[5], KEYS[6], id, ARGV[1] .. '-' .. n, mine[1], int(now_ms), {unpack(ARGV, 8)})
+  if end_unstarted(KEYS[3], ARGV[7], 'd') then move_checkpoint(KEYS[3], letter, KEYS[8], int(now_ms)) end
   redis.call('HDEL', KEYS[3], 'u')
   event(KEYS[7], 'dead', id, ARGV[1], n, ARGV[9])
   return 2

@@ -15,7 +15,10 @@ for i = 1, #KEYS - 3 do
     redis.call('HDEL', KEYS[2], n)
     ended = ended + 1
     if id ~= '' then
-      if end_unstarted(KEYS[3 + i], token, 'e') then redis.call('PEXPIRE', KEYS[3 + i], ARGV[2]) end
+      if end_unstarted(KEYS[3 + i], token, 'e') then
+        redis.call('HDEL', KEYS[3 + i], 'cp', 'cd')
+        redis.call('PEXPIRE', KEYS[3 + i], ARGV[2])
+      end
       event(KEYS[3], 'ended', id, ARGV[1], n, reason)
     end
   end

@@ -22,7 +22,9 @@ end
 redis.call('HDEL', KEYS[2], n, 's:' .. n, 'k:' .. n)
 if mine[3] then let_go(mine[3], worker, n, ARGV[8], ARGV[9]) end
 redis.call('HSET', KEYS[3], 's', 'e', 'w', worker, 'c', n)
-rest(KEYS[3], redis.call('HGET', KEYS[3], 'rt'), ARGV[5])
+local r = redis.call('HMGET', KEYS[3], 'rt', 'cp')
+if r[2] then redis.call('HDEL', KEYS[3], 'cp', 'cd') end
+rest(KEYS[3], r[1], ARGV[5])
 redis.call('HINCRBY', KEYS[1], ARGV[4] == 'FAILURE' and 'failed' or 'done', 1)
 if ARGV[7] ~= '' then
   if ARGV[6] == '0' then

@@ -7,13 +7,14 @@
 --       12 shortest trial ms  13 longest trial ms  14 how long a suspect waits for a worker without another, ms
 --       15 idempotency key (hash; its name is not in KEYS, as those of other workers' claims), or ''
 -- returns {'run', fence, starts, returns, root token, generation, ''}; instead of '' the result of an earlier run with
---          the same idempotency key: commit that, and do not run the body
+--          the same idempotency key: commit that, and do not run the body; then the checkpoint of an earlier attempt: cp, cd
 --         {'replay', '0', 0, 0, root token, generation}  it had committed: send its consequences, do not run it
 --         {'stale'}  the claim is not ours any more: change nothing, run nothing
 --         {'drop'}   a copy of a task that ended, runs, or has gone further; its claim is ended here
 --         {'busy'}   an earlier generation still runs, or another suspect is on trial here; the message comes again
 --         {'parked'} another task with the same idempotency key runs; the message waits for its end
 --@include clock
+--@include checkpoint
 --@include event
 --@include life
 --@include parcel
@@ -32,11 +33,12 @@ if mine[3] then
   return {'replay', '0', 0, 0, root, of}
 end
 
-local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token, 'k', 'y')
+local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token, 'k', 'y', 'cp')
 if mine[2] then
   local fence, starts, returns = string.match(mine[2], '^(%d+)|(%d+)|(%d+)|')
   local done = ARGV[15] ~= '' and redis.call('HGET', ARGV[15], 'v') or ''
-  return {'run', fence, tonumber(starts), tonumber(returns), r[9] or token, r[2] or generation, done}
+  local of = r[2] or generation
+  return hand_over(KEYS[3], r[14], of, {'run', fence, tonumber(starts), tonumber(returns), r[9] or token, of, done})
 end
 
 local verdict, asked, state, known_life = admit(r, generation, ARGV[9])
@@ -78,7 +80,7 @@ local root, starts, returns = r[9] or token, tonumber(r[8] or 0) + 1, tonumber(r
 if not state then
   -- A message without a record still runs: stock producers write none, and records expire.
   life = new_life(KEYS[3], r[10], token, int(asked), ARGV[6], ARGV[7], int(now_ms))
-  root, starts, returns = token, 1, 0
+  root, starts, returns, r[14] = token, 1, 0, nil
 end
 redis.call('HSET', KEYS[3], 's', 'r', 'g', int(asked), 'q', ARGV[7], 'w', worker, 'c', n, 'f', int(fence),
   'a', starts, 'st', int(now_ms), 't:' .. token, life .. ':' .. int(asked))
@@ -86,4 +88,4 @@ if ARGV[10] ~= '' then redis.call('HSET', KEYS[3], 'm', ARGV[10]) end
 redis.call('PEXPIRE', KEYS[3], ARGV[8])
 redis.call('HSET', KEYS[2], 's:' .. n, table.concat({int(fence), starts, returns, id}, '|'))
 event(KEYS[5], 'started', id, worker, n, int(fence))
-return {'run', int(fence), starts, returns, root, int(asked), done}
+return hand_over(KEYS[3], r[14], asked, {'run', int(fence), starts, returns, root, int(asked), done})
