@@ -55,7 +55,7 @@ class Scene(RealScripts):
 
     def body(self, worker: int, number: int, kind: str) -> Outcome:
         """The body of a started claim ends; return what it committed."""
-        _, root, generation = self.start(worker, number)
+        _, root, generation = self.start(worker, number)[:3]
         outcome = ending(kind, self._messages[number], root, generation)
         assert self.commit(worker, number, outcome)
         return outcome
@@ -84,7 +84,7 @@ class Scene(RealScripts):
     def now(self) -> Redis:
         """Return what the server holds."""
         redis = self.state()[0]
-        self.name_letters([(letter, message) for letter, message in redis.dead], redis)
+        self.name_letters(redis, redis)
         return redis
 
     def of(self, task: str = "a") -> Record:
@@ -191,7 +191,7 @@ def test_a_copy_of_a_task_that_waits_for_its_retry_is_that_retry(scene: Scene) -
     scene.purge()  # takes the retry
     assert scene.enqueue(AGAIN) == "queued"
     number = scene.take()
-    assert scene.start(1, number) == ("run", "t0", 1)
+    assert scene.start(1, number) == ("run", "t0", 1, None)
     scene.send_and_ack(1, number, scene.body(1, number, "ok"))
     assert scene.of().state == ENDED
 

@@ -11,6 +11,7 @@ from model.model import (
     abandon,
     ack,
     bury,
+    checkpoint,
     commit,
     condemn,
     discard,
@@ -26,7 +27,8 @@ from model.world import UP, Packet, State, World
 NAMES_A_CLAIM = {
     script.__name__
     for script in (
-        start, finish, commit, ack, abandon, release, discard, reap_claim, condemn, bury,
+        start, checkpoint, finish, commit, ack, abandon, release, discard, reap_claim, condemn,
+        bury,
     )
 }  # fmt: skip
 """Scripts whose first arguments are a worker and a claim number."""
@@ -106,6 +108,8 @@ def _fresh_number(s: State, worker: int) -> int:
     """
     used = {c.number for c in s.redis.claims if c.worker == worker}
     used |= {r.number for r in s.redis.records if r.worker == worker}
+    kept = [r.saved for r in s.redis.records if r.saved] + [saved for _, saved in s.redis.kept]
+    used |= {saved.number for saved in kept if saved.worker == worker}
     used |= {h.number for p in s.processes if p.worker == worker for h in p.held}
     for script, args in s.net:
         if args[0] != worker:

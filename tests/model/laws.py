@@ -17,12 +17,14 @@ from model.state import (
     DEAD,
     ENDED,
     QUEUED,
+    REPLACED,
     STARTED,
     Fact,
     Message,
     Outcome,
     Record,
     Redis,
+    Saved,
     is_consequence,
 )
 
@@ -40,6 +42,7 @@ class Life(NamedTuple):
         interruptions: workers that died under it and its neighbours.
         exhausted: it died once more than it may.
         owed: consequences that its commits promised.
+        saved: its last checkpoint.
     """
 
     root: str
@@ -53,6 +56,7 @@ class Life(NamedTuple):
     interruptions: int = 0
     exhausted: bool = False
     owed: tuple[str, ...] = ()
+    saved: Saved | None = None
 
 
 class Ledger(NamedTuple):
@@ -128,7 +132,9 @@ def note(ledger: Ledger, facts: Iterable[Fact], rules: Rules, worker: int) -> Le
             ledger = _kept(ledger, str(fact.detail))
             continue
         if fact.kind == "started":
-            ledger = _started(ledger, life, rules)
+            ledger = _started(ledger, life, fact, rules)
+        elif fact.kind == "saved":
+            ledger = _saved(ledger, life, fact)
         elif fact.kind == "committed":
             ledger = _committed(ledger, life, fact.detail)
         elif fact.kind == "returned":
@@ -138,7 +144,21 @@ def note(ledger: Ledger, facts: Iterable[Fact], rules: Rules, worker: int) -> Le
     return ledger
 
 
-def _started(ledger: Ledger, life: Life, rules: Rules) -> Ledger:
+def _saved(ledger: Ledger, life: Life, fact: Fact) -> Ledger:
+    saved, last = fact.detail, life.saved
+    assert isinstance(saved, Saved)
+    if last and last[:3] == saved[:3] and last.count > saved.count:
+        return ledger.breaks(f"LAW3 a checkpoint of {life.task} takes a later one's place")
+    return ledger.write(life._replace(saved=saved))
+
+
+def _started(ledger: Ledger, life: Life, fact: Fact, rules: Rules) -> Ledger:
+    assert isinstance(fact.detail, tuple)
+    generation, handed = fact.detail
+    own = life.saved and life.saved.replacements == generation // REPLACED
+    due = life.saved if own else None
+    if handed != due:
+        ledger = ledger.breaks(f"LAW1 {life.task} starts with checkpoint {handed}, not {due}")
     if life.exhausted or life.deaths > rules.max_resurrections:
         ledger = ledger.breaks(f"LAW6 {life.task} runs after {life.deaths} deaths of its own")
     if life.interruptions > rules.max_interruptions:
@@ -157,6 +177,9 @@ def _kept(ledger: Ledger, key: str) -> Ledger:
 def _over(ledger: Ledger, life: Life, fact: Fact) -> Ledger:
     """A life ended, died, was revived (as another) or was discarded."""
     if fact.kind == "revived":
+        fresh = ledger.life(str(fact.detail))
+        assert fresh is not None, "a revival is accepted first"
+        ledger = ledger.write(fresh._replace(saved=life.saved))
         return ledger.write(life._replace(letter=False))
     if fact.kind == "discarded":
         # Only what waits now is owed no end any more; an old copy says nothing about it.
@@ -257,6 +280,8 @@ def check(redis: Redis, ledger: Ledger) -> str:
 
 def _misplaced(redis: Redis, record: Record, ledger: Ledger) -> str:
     task, state = record.task, record.state
+    if state in (CONTINUED, ENDED, DEAD) and record.saved:
+        return f"LAW1 {task} has ended, and its checkpoint stays"
     outcomes = [c.outcome for c in redis.claims if c.outcome and c.message.task == task]
     outcomes += [r.outcome for r in redis.replay if r.message.task == task]
     mine = [o for o in outcomes if (o.root, o.generation) == (record.root, record.generation)]

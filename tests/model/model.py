@@ -22,6 +22,7 @@ from model.state import (
     DEAD,
     ENDED,
     QUEUED,
+    REPLACED,
     STARTED,
     Claim,
     Entry,
@@ -33,6 +34,7 @@ from model.state import (
     Redis,
     Replay,
     Reply,
+    Saved,
     key_of,
 )
 
@@ -107,8 +109,8 @@ def start(redis: Redis, rules: Rules, worker: int, number: int, patient: bool = 
         patient: whether a suspect still waits for a worker in which no other is on trial.
 
     Returns:
-        ("run", root, generation); ("replay", root, generation): it had committed, send its
-        consequences; ("done", root, generation): commit the result of an earlier run with the same
+        ("run", root, generation, checkpoint); ("replay", root, generation): it had committed, send
+        its consequences; ("done", root, generation): commit the result of an earlier run with its
         key; ("parked",): the same call runs, the message waits; ("stale",): run nothing;
         ("drop",): a copy, its claim is ended here;
         ("busy",): an earlier generation runs, or another suspect is on trial; it comes again.
@@ -123,7 +125,8 @@ def start(redis: Redis, rules: Rules, worker: int, number: int, patient: bool = 
     key = redis.key(key_of(message.task))
     done = key.done and not mine.key and rules.done_key_not_run
     if mine.started and before:
-        return Reply(redis, ("done" if done else "run", before.root, before.generation))
+        told = (before.root, before.generation)
+        return Reply(redis, ("done", *told) if done else ("run", *told, before.saved))
     verdict, record = admit(redis, before, message, rules)
     if verdict == "run" and _is_owned(redis, key) and rules.busy_key_parks:
         parked = redis.without_claim(mine)._replace(parked=(*redis.parked, message))
@@ -150,14 +153,42 @@ def start(redis: Redis, rules: Rules, worker: int, number: int, patient: bool = 
         return Reply(redis.without_claim(mine).with_record(record), ("drop",), facts)
     if verdict == "busy":
         return Reply(redis.without_claim(mine).schedule(message), ("busy",))
-    record = record._replace(state=STARTED, worker=worker, number=number)
+    saved = record.saved
+    if saved and not _same_work(saved.replacements, record.generation, rules):
+        saved = None
+    record = record._replace(state=STARTED, worker=worker, number=number, saved=saved)
     mine = mine._replace(started=True)
     if key.name and not done:
         mine = mine._replace(key=key.name)
         redis = redis.with_key(key._replace(worker=worker, number=number))
     redis = redis.with_claim(mine).with_record(record).with_entry(entry)
-    facts += (Fact("started", message, "done" if done else "", record.root),)
-    return Reply(redis, ("done" if done else "run", record.root, record.generation), facts)
+    facts += (Fact("started", message, (record.generation, saved), record.root),)
+    told = (record.root, record.generation)
+    return Reply(redis, ("done", *told) if done else ("run", *told, saved), facts)
+
+
+def checkpoint(redis: Redis, rules: Rules, worker: int, number: int, count: int) -> Reply:
+    """Keep what a started task has done so far: 1, or 0 when its claim is stale.
+
+    Args:
+        count: which one under this claim, from 1.
+    """
+    mine = _mine(redis, worker, number)
+    if mine is None and not rules.checkpoint_names_claim:
+        mine = next((c for c in redis.claims if c.started), None)
+    if mine is None or not mine.started or mine.outcome:
+        return Reply(redis, 0)
+    record = redis.record(mine.message.task)
+    assert record is not None, "a started task has a record"
+    last = record.saved
+    same = last is not None and (last.worker, last.number) == (worker, number)
+    if last and same and (last.count > count and rules.late_checkpoint_ignored):
+        return Reply(redis, 1)
+    if last and same and last.count == count:
+        return Reply(redis, 1)
+    saved = Saved(record.generation // REPLACED, worker, number, count)
+    facts = (Fact("saved", mine.message, saved, record.root),)
+    return Reply(redis.with_record(record._replace(saved=saved)), 1, facts)
 
 
 def finish(redis: Redis, rules: Rules, worker: int, number: int, outcome: Outcome) -> Reply:
@@ -168,7 +199,7 @@ def finish(redis: Redis, rules: Rules, worker: int, number: int, outcome: Outcom
         return Reply(redis, asked_before in [(r.state, r.worker, r.number) for r in redis.records])
     record = redis.record(mine.message.task)
     assert record is not None, "a started task has a record"
-    record = record._replace(state=ENDED, worker=worker, number=number)
+    record = _dropped(record._replace(state=ENDED, worker=worker, number=number), rules)
     facts = (Fact("committed", mine.message, outcome), Fact("ended", mine.message, outcome))
     redis, more = _let_go(redis.without_claim(mine).with_record(record), rules, mine, outcome)
     return Reply(redis, True, facts + more)
@@ -201,9 +232,11 @@ def ack(redis: Redis, rules: Rules, worker: int, number: int) -> Reply:
     if outcome.follower:
         return _follow(redis, rules, record, outcome, current)
     if outcome.final == "dead":
-        redis = _to_dead(redis, rules, message, outcome.root)
+        saved = record.saved if current else None
+        redis = _to_dead(redis, rules, message, outcome.root, saved)
     if current:
-        redis = redis.with_record(record._replace(state=state_after(outcome, rules)))
+        record = _dropped(record._replace(state=state_after(outcome, rules)), rules)
+        redis = redis.with_record(record)
     if outcome.final == "continued":
         return Reply(redis, True)
     return Reply(redis, True, (Fact(outcome.final, message, outcome),))
@@ -242,7 +275,9 @@ def discard(redis: Redis, rules: Rules, worker: int, number: int, reason: str) -
     mine = _mine(redis, worker, number)
     if mine is None or mine.started or mine.outcome:
         return Reply(redis, 0)
+    before = redis.record(mine.message.task)
     redis, generation = end_unstarted(redis.without_claim(mine), rules, mine.message, ENDED)
+    redis, _ = _taken(redis, rules, before)
     message = mine.message._replace(generation=generation)
     return Reply(redis, 1, (Fact("discarded", message, reason),))
 
@@ -329,7 +364,8 @@ def bury(redis: Redis, rules: Rules, worker: int, number: int) -> Reply:
     redis, record = redis.without_claim(mine), redis.record(mine.message.task)
     root = record.root if record else mine.message.token
     redis, _ = end_unstarted(redis, rules, mine.message, DEAD)
-    redis = _to_dead(redis, rules, mine.message, root)
+    redis, saved = _taken(redis, rules, record)
+    redis = _to_dead(redis, rules, mine.message, root, saved)
     return Reply(redis, True, (Fact("dead", mine.message, "", root),))
 
 
@@ -362,9 +398,15 @@ def revive(redis: Redis, rules: Rules, letter: str, message: Message) -> Reply:
         return Reply(redis, 0)
     if rules.revive_spares_the_living and record and record.state not in (ENDED, DEAD):
         return Reply(redis, -1)
-    record = new_life(record, message, rules)
-    redis = redis._replace(dead=tuple(each for each in redis.dead if each[0] != letter))
-    facts = (Fact("revived", found[0][1]), Fact("accepted", message, "new", record.root))
+    record = new_life(record, message, rules)._replace(saved=dict(redis.kept).get(letter))
+    redis = redis._replace(
+        dead=tuple(each for each in redis.dead if each[0] != letter),
+        kept=tuple(each for each in redis.kept if each[0] != letter),
+    )
+    facts = (
+        Fact("accepted", message, "new", record.root),
+        Fact("revived", found[0][1], message.token),
+    )
     return Reply(redis.with_record(record).push(message), 1, facts)
 
 
@@ -380,8 +422,8 @@ def sweep(redis: Redis, rules: Rules) -> Reply:
 SCRIPTS = {
     script.__name__: script
     for script in (
-        hello, beat, goodbye, enqueue, claim, start, finish, commit, ack, abandon, release,
-        discard, reconcile, reap, reap_claim, condemn, bury, defer, revive, sweep,
+        hello, beat, goodbye, enqueue, claim, start, checkpoint, finish, commit, ack, abandon,
+        release, discard, reconcile, reap, reap_claim, condemn, bury, defer, revive, sweep,
     )
 }  # fmt: skip
 
@@ -418,6 +460,25 @@ def _on_trial(redis: Redis, entry: Entry) -> int:
     return entry.trial if entry.trial < 0 or (mine and mine.started and not mine.outcome) else 0
 
 
+def _same_work(replacements: int, generation: int, rules: Rules) -> bool:
+    return replacements == generation // REPLACED or not rules.replaced_drops_checkpoint
+
+
+def _dropped(record: Record, rules: Rules) -> Record:
+    """Return a record without its checkpoint, which nobody needs any more."""
+    return record._replace(saved=None) if rules.end_drops_checkpoint else record
+
+
+def _taken(redis: Redis, rules: Rules, before: Record | None) -> tuple[Redis, Saved | None]:
+    """Take the checkpoint out of a record that has just ended, if it has."""
+    if before is None or before.state in (ENDED, DEAD):
+        return redis, None
+    record = redis.record(before.task)
+    if record is None or record.state not in (ENDED, DEAD):
+        return redis, None
+    return redis.with_record(_dropped(record, rules)), record.saved
+
+
 def _mark_committed(redis: Redis, message: Message) -> Redis:
     record = redis.record(message.task)
     assert record is not None, "a started task has a record"
@@ -433,16 +494,24 @@ def _follow(redis: Redis, rules: Rules, record: Record, outcome: Outcome, curren
     generation = max(follower.generation, outcome.generation + 1)
     record = learn(record, follower.token, generation, rules)
     if current:
-        record = record._replace(state=QUEUED, generation=generation)
+        same = rules.retry_keeps_checkpoint and (
+            generation // REPLACED == outcome.generation // REPLACED
+        )
+        saved = record.saved if same else None
+        record = record._replace(state=QUEUED, generation=generation, saved=saved)
     fact = Fact("accepted", follower, "next", record.root)
     return Reply(redis.with_record(record).push(follower), True, (fact,))
 
 
-def _to_dead(redis: Redis, rules: Rules, message: Message, root: str) -> Redis:
+def _to_dead(
+    redis: Redis, rules: Rules, message: Message, root: str, saved: Saved | None = None
+) -> Redis:
     letter = f"{message.task}/{root}" if rules.letters_per_life else message.task
     while rules.letters_per_life and any(name == letter for name, _ in redis.dead):
         letter += "'"  # a copy that cannot be read either: nothing that came is thrown away
     others = [each for each in redis.dead if each[0] != letter]
+    if saved and rules.letter_keeps_checkpoint:
+        redis = redis._replace(kept=tuple(sorted([*redis.kept, (letter, saved)])))
     return redis._replace(dead=tuple(sorted([*others, (letter, message)])))
 
 
@@ -485,7 +554,8 @@ def _give_back(
     elif blame:
         record = record._replace(interruptions=record.interruptions + 1)
     facts = [Fact("returned", message, blame, record.root)]
-    redis = redis.with_record(record._replace(state=QUEUED, worker=0, number=0))
+    saved = record.saved if rules.checkpoint_survives_death else None
+    redis = redis.with_record(record._replace(state=QUEUED, worker=0, number=0, saved=saved))
     own = blame == "own" and rules.own_death_blamed
     charged = record.blame
     if record.interruptions >= rules.suspect_from and rules.interruptions_charged:

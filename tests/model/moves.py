@@ -15,7 +15,7 @@ from model import laws
 from model.calls import call
 from model.lives import failure
 from model.rules import Rules
-from model.state import ENDED, Message, Outcome, Record, derive
+from model.state import ENDED, REPLACED, Message, Outcome, Record, derive
 from model.world import (
     DECIDED,
     GONE,
@@ -146,6 +146,9 @@ class Moves(NamedTuple):
                 yield from impatient
         elif h.stage == RUNNING:
             yield from self.body(s, p, h)
+            if h.saves < self.world.saves:
+                again = h._replace(saves=h.saves + 1)
+                yield from step("checkpoint", lambda _: again, again.saves)
         elif h.stage == DECIDED:
             yield from self.commit(s, p, h, f"{_who(p, h)} ")
         elif h.stage == SENDING:
@@ -295,7 +298,7 @@ class Moves(NamedTuple):
             root = message.token.rpartition(".")[0]
             parent = next(life.task for life in n.ledger.lives if life.root == laws.origin(root))
             token = derive(root, message.generation, "b")
-            body = Message(parent, message.generation + 1, token)
+            body = Message(parent, message.generation + REPLACED, token)
             n, _ = self.call(n, Packet("enqueue", (body,)))
         return n
 

@@ -49,9 +49,12 @@ def _world(
     faults: int = 1,
     workers: int = 1,
     room: int = 1,
+    saves: int = 0,
 ) -> World:
     kind = kinds(words)
-    return World(words, publishes or (A,), tuple(bodies.split()), faults, kind, workers, room)
+    return World(
+        words, publishes or (A,), tuple(bodies.split()), faults, kind, workers, room, saves
+    )
 
 
 MUTATIONS = (
@@ -272,5 +275,47 @@ MUTATIONS = (
         "a suspect that is found out may die as often again",
         _world("crash", A, B, room=2, faults=2, workers=2),
         "LAW6",
+    ),
+    Mutation(
+        "checkpoint_names_claim",
+        "a checkpoint is the task's, whoever saves it",
+        _world("pause", workers=2, saves=1)._replace(audit=True),
+        "LAW3",
+    ),
+    Mutation(
+        "late_checkpoint_ignored",
+        "the last checkpoint to arrive is the last one",
+        _world("cut", saves=2),
+        "LAW3",
+    ),
+    Mutation(
+        "checkpoint_survives_death",
+        "what comes back from the dead begins anew",
+        _world("child", saves=1),
+        "LAW1",
+    ),
+    Mutation(
+        "retry_keeps_checkpoint",
+        "a retry begins anew",
+        _world("", bodies="retry", saves=1),
+        "LAW1",
+    ),
+    Mutation(
+        "replaced_drops_checkpoint",
+        "a checkpoint belongs to the task id",
+        _world("", bodies="replace", workers=2, saves=1),
+        "LAW1",
+    ),
+    Mutation(
+        "end_drops_checkpoint",
+        "a checkpoint goes with its record's TTL",
+        _world("", saves=1),
+        "LAW1",
+    ),
+    Mutation(
+        "letter_keeps_checkpoint",
+        "a new life begins anew",
+        _world("revive", bodies="fail", saves=1),
+        "LAW1",
     ),
 )

@@ -83,7 +83,7 @@ class Pair:
         for field, should, has in zip(Redis._fields, seen(self.model), seen(real), strict=True):
             assert should == has, f"{field}: the model has {should}, the server {has}"
         assert letters_of(real) == letters_of(self.model), "dead letters"
-        self.real.name_letters(self.model.dead, real)
+        self.real.name_letters(self.model, real)
         return rung
 
     def _names_the_same_letter(self, letter: str, fresh: Message) -> bool:
@@ -164,7 +164,7 @@ class Pair:
         """A process starts a claim."""
         verdict = self.call("start", worker, number)
         if verdict[0] in ("run", "replay", "done"):
-            self.ran[number] = verdict[1:]
+            self.ran[number] = verdict[1:3]
 
     def end(self, worker: int, number: int, kind: str) -> None:
         """A body ends in one of its ways; see ``ending``."""

@@ -15,6 +15,7 @@ from model.lives import failure
 from model.rules import RIGHT, Rules
 from model.state import (
     ENDED,
+    REPLACED,
     STARTED,
     Claim,
     Entry,
@@ -25,13 +26,14 @@ from model.state import (
     Record,
     Redis,
     Replay,
+    Saved,
     derive,
     is_consequence,
     key_of,
 )
 from relier.protocol.identity import Claim as RealClaim
 from relier.protocol.identity import Identity
-from relier.store import claiming, letters, publishing, reaping, running
+from relier.store import checkpoints, claiming, letters, publishing, reaping, running
 from relier.store.client import Store
 from relier.store.publishing import Outgoing
 
@@ -133,9 +135,22 @@ class RealScripts:
         if said.done:
             self._done.add(number)
             return ("done", said.root, said.generation)
-        if said.verdict in ("run", "replay"):
+        if said.verdict == "run":
+            found = said.checkpoint
+            saved = Saved(*json.loads(found.state or b"")) if found else None
+            return (said.verdict, said.root, said.generation, saved)
+        if said.verdict == "replay":
             return (said.verdict, said.root, said.generation)
         return (said.verdict,)
+
+    def checkpoint(self, worker: int, number: int, count: int) -> int:
+        """See ``model.checkpoint``; the state is what the model would call the checkpoint."""
+        claim, task = self._about(number)
+        generation = int(self._redis.hget(self.keys.task(task), "g") or 0)
+        state = json.dumps(Saved(generation // REPLACED, worker, number, count)).encode()
+        return self.store.run(
+            checkpoints.checkpoint(self.keys, claim, task, count, len(state), state)
+        )
 
     def finish(self, worker: int, number: int, outcome: Outcome) -> bool:
         """See ``model.finish``."""
@@ -307,21 +322,26 @@ class RealScripts:
                 if "s" in records[task]
             ),
             dead=self._dead(dead),
+            kept=self._in_letters(dead),
             kids=tuple(_message(raw) for raw in reversed(kids)),
             keys=self._keys(_texts(key)),
             parked=tuple(_parcel(parcel) for parcel in parked),
         )
         return redis, bool(rung)
 
-    def name_letters(self, dead: Iterable[tuple[str, Message]], real: Redis) -> None:
+    def name_letters(self, model: Redis, real: Redis) -> None:
         """Learn which letter of the server is which of the model's."""
-        present = dict(dead)
+        present, kept, really_kept = dict(model.dead), dict(model.kept), dict(real.kept)
         self._present = {letter for letter in self._present if letter in present}
         named = {self._letters[letter] for letter in self._present}
         unnamed = [pair for pair in real.dead if pair[0] not in named]
         for letter, message in present.items():
             if letter not in self._present:
-                found = next(pair for pair in unnamed if pair[1] == message)
+                found = next(
+                    pair
+                    for pair in unnamed
+                    if pair[1] == message and really_kept.get(pair[0]) == kept.get(letter)
+                )
                 unnamed.remove(found)
                 self._letters[letter] = found[0]
                 self._present.add(letter)
@@ -403,6 +423,7 @@ class RealScripts:
             number,
             int(fields.get("b", 0)),
             int(fields.get("i", 0)),
+            _saved(fields.get("cp"), fields.get("cd")),
         )
 
     def _dead(self, names: Sequence[bytes]) -> tuple[tuple[str, Message], ...]:
@@ -415,6 +436,15 @@ class RealScripts:
         return tuple(
             (name.decode(), _parcel(parcel)) for name, parcel in zip(names, parcels, strict=True)
         )
+
+    def _in_letters(self, names: Sequence[bytes]) -> tuple[tuple[str, Saved], ...]:
+        kept = []
+        for name in names:
+            letter = self.keys.dead_letter(QUEUE, name.decode())
+            saved = _saved(*self._redis.hmget(letter, "cp", "cd"))
+            if saved:
+                kept.append((name.decode(), saved))
+        return tuple(sorted(kept))
 
 
 def ending(kind: str, message: Message, root: str, generation: int) -> Outcome:
@@ -443,12 +473,13 @@ def seen(redis: Redis) -> Redis:
         record if record.state == STARTED else record._replace(worker=0, number=0)
         for record in redis.records
     ]
-    return redis._replace(records=tuple(records), dead=())
+    return redis._replace(records=tuple(records), dead=(), kept=())
 
 
-def letters_of(redis: Redis) -> list[Message]:
-    """Return the dead letters, whatever their names."""
-    return sorted(message for _, message in redis.dead)
+def letters_of(redis: Redis) -> list[tuple[Message, tuple[int, ...]]]:
+    """Return the dead letters and their checkpoints, whatever their names."""
+    kept = dict(redis.kept)
+    return sorted((message, tuple(kept.get(letter) or ())) for letter, message in redis.dead)
 
 
 def verdict_seen(verdict: object) -> object:
@@ -456,6 +487,13 @@ def verdict_seen(verdict: object) -> object:
     if isinstance(verdict, tuple) and all(isinstance(each, Claim) for each in verdict):
         return tuple((c.number, c.message, c.outcome is not None, c.replays) for c in verdict)
     return verdict
+
+
+def _saved(described: str | bytes | None, state: str | bytes | None) -> Saved | None:
+    if described is None or state is None:
+        assert described is state, "a checkpoint, or none"
+        return None
+    return Saved(*json.loads(state))
 
 
 def _name(worker: int) -> str:

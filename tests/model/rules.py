@@ -48,6 +48,15 @@ class Rules:
     failure_sends_consequences: bool = True  # also when nobody is left who ran the body
     replace_held_back: bool = True  # what replace() publishes is sent after the commit
 
+    # Checkpoints.
+    checkpoint_names_claim: bool = True  # one that lost its claim saves nothing
+    late_checkpoint_ignored: bool = True  # an older one takes no later one's place
+    checkpoint_survives_death: bool = True  # of the process, or of the worker
+    retry_keeps_checkpoint: bool = True  # it goes on with the same work
+    replaced_drops_checkpoint: bool = True  # what goes on under the same id is another's work
+    end_drops_checkpoint: bool = True
+    letter_keeps_checkpoint: bool = True  # and a new life begins with it
+
     # Claims.
     claim_needs_entry: bool = True  # no entry, or dying: refused
     claim_names_epoch: bool = True  # the bytes of an older epoch claim nothing

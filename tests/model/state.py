@@ -48,6 +48,25 @@ class Outcome(NamedTuple):
     generation: int
 
 
+REPLACED = 2**32
+"""What a replacement adds to a generation; a retry adds 1."""
+
+
+class Saved(NamedTuple):
+    """A checkpoint.
+
+    Args:
+        replacements: how often its task was replaced by another of the same id before.
+        worker, number: the claim under which it was saved.
+        count: which one under that claim, from 1.
+    """
+
+    replacements: int
+    worker: int
+    number: int
+    count: int
+
+
 class Claim(NamedTuple):
     """A message in a worker's hands; its outcome lives here once it has committed.
 
@@ -107,6 +126,7 @@ class Record(NamedTuple):
     number: int = 0
     blame: int = 0
     interruptions: int = 0
+    saved: Saved | None = None
 
     def knows(self, token: str) -> Known | None:
         """Return what is known of a token."""
@@ -142,6 +162,7 @@ class Redis(NamedTuple):
         workers: entries, sorted.
         records: sorted by task id.
         dead: (letter id, message), sorted.
+        kept: (letter id, its checkpoint), sorted; not every letter has one.
         kids: the queue of consequences; ideal workers run it.
         keys: sorted by name.
         parked: duplicates that wait for a key's owner, the oldest first.
@@ -154,6 +175,7 @@ class Redis(NamedTuple):
     workers: tuple[Entry, ...] = ()
     records: tuple[Record, ...] = ()
     dead: tuple[tuple[str, Message], ...] = ()
+    kept: tuple[tuple[str, Saved], ...] = ()
     kids: tuple[Message, ...] = ()
     keys: tuple[Key, ...] = ()
     parked: tuple[Message, ...] = ()
@@ -243,10 +265,11 @@ class Fact(NamedTuple):
     """What a script did, as its event would say; the laws are judged by these.
 
     Args:
-        kind: accepted, started, committed, ended, dead or returned.
+        kind: accepted, started, saved, committed, ended, dead, revived or returned.
         message: which message.
         detail: accepted: "new", "next", "copy" or "noop"; committed, ended: the outcome;
-            returned: "", "own" or "whole" (what it was blamed for).
+            returned: "", "own" or "whole" (what it was blamed for); saved: the checkpoint; started:
+            the generation, and the checkpoint that was handed over; revived: the new token.
         root: root token in the record.
     """
 

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 
 from model.pair import Pair
 from model.rules import Rules
-from model.state import Message, derive
+from model.state import REPLACED, Message, derive
 from relier.store.address import Address
 from relier.store.client import Store
 from relier.store.embedded import EmbeddedServer
@@ -40,7 +40,7 @@ FEW_EXAMPLES, STEPS, MOST_WORKERS = 400, 40, 2
 MEANT_FOR = {
     "conclude": "committed", "abandon": "committed", "end": "started", "condemn": "started",
     "begin": "held", "release": "held", "discard": "held", "bury": "held", "defer": "held",
-    "reap_claim": "",
+    "reap_claim": "", "checkpoint": "started",
 }  # fmt: skip
 """What stage a claim is in when a script, or a step, is called as it should be."""
 
@@ -160,8 +160,8 @@ class Scripts(RuleBasedStateMachine):
     def _interrupt(self, pair: Pair, i: int, script: str, last: bool) -> None:
         """Something befalls a claim, at a good moment or a bad one."""
         if pair.held:
-            extra = {"discard": ("expired",), "defer": (last,)}.get(script, ())
-            pair.call(script, *pair.pick(i, MEANT_FOR[script]), *extra)
+            more = {"discard": ("expired",), "defer": (last,), "checkpoint": (i % 3 + 1,)}
+            pair.call(script, *pair.pick(i, MEANT_FOR[script]), *more.get(script, ()))
 
     def _blunder(self, pair: Pair, i: int, step: str, kind: str) -> None:
         """A step out of turn, or by a process that lost its claim."""
@@ -235,7 +235,7 @@ class Scripts(RuleBasedStateMachine):
             number = list(pair.ran)[-1 - i % len(pair.ran)]
             root, generation = pair.ran[number]
             token = derive(root, generation, "b")
-            pair.publish(Message(pair.held[number].task, generation + 1, token))
+            pair.publish(Message(pair.held[number].task, generation + REPLACED, token))
 
     def _revive(self, pair: Pair, i: int) -> None:
         if pair.model.dead:
@@ -257,7 +257,8 @@ class Scripts(RuleBasedStateMachine):
 
 
 REACHED = {
-    "abandon True", "ack True", "bury True", "claim epoch", "claim gone", "commit True",
+    "abandon True", "ack True", "bury True", "checkpoint 0", "checkpoint 1", "claim epoch",
+    "claim gone", "commit True",
     "condemn True", "defer buried", "defer deferred", "discard 1", "enqueue known", "finish True",
     "reap done", "reap more", "reap_claim exhausted", "reap_claim requeued",
     "reap_claim scheduled", "reconcile 1", "reconcile -1", "release 1", "revive 1", "revive -1",

@@ -29,6 +29,7 @@ class Holding(NamedTuple):
     generation: int = 0
     outcome: Outcome | None = None
     sent: int = 0
+    saves: int = 0
 
 
 class Process(NamedTuple):
@@ -103,6 +104,7 @@ class World(NamedTuple):
         faults: how many faults, of which ``kinds``: crash, pause, cut, child, timeout, unsent,
             copy, purge, reconcile, revive, release, handover, discard, goodbye, impatience.
         workers: processes.
+        saves: checkpoints that each execution may save.
         room: claims per process.
         stock: tokens that a stock producer publishes (no record).
         unreadable: tokens of messages that cannot be decoded.
@@ -116,6 +118,7 @@ class World(NamedTuple):
     kinds: frozenset[str] = frozenset()
     workers: int = 1
     room: int = 1
+    saves: int = 0
     stock: frozenset[str] = frozenset()
     unreadable: frozenset[str] = frozenset()
     audit: bool = False

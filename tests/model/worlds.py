@@ -39,6 +39,18 @@ WORLDS = (
     World("two workers, two tasks", (A, B), ("ok",), 1, ALL, workers=2),
     World("poison", (A,), ("ok",), 4, kinds("child crash timeout")),
     World(
+        "checkpoints",
+        (A,),
+        ("ok", "retry", "fail", "replace"),
+        1,
+        kinds("crash pause cut child timeout release handover discard"),
+        workers=2,
+        saves=1,
+        audit=True,
+    ),
+    World("checkpoints out of order", (A,), ("ok",), 2, kinds("cut crash child"), saves=2),
+    World("checkpoints of the dead", (A, AGAIN), ("fail",), 2, kinds("revive crash cut"), saves=1),
+    World(
         "stock producer",
         (A, AGAIN),
         ("ok", "retry"),
