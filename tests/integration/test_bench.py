@@ -52,7 +52,7 @@ def test_it_prints_a_table_writes_json_and_leaves_nothing(
     mark, folder = f"mark-{tmp_path}", os.getcwd()
     monkeypatch.setenv("BENCH_TEST_MARK", mark)
     target = tmp_path / "figures.json"
-    names = ["process-killed", "dispatch", "bulk", "drain"]
+    names = ["process-killed", "timeouts", "dispatch", "bulk", "drain"]
     chosen = [word for name in names for word in ("--only", name)]
     assert main.run(["--quick", "--json", str(target), *chosen]) == 0
     printed = capfd.readouterr().out

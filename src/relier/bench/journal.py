@@ -12,9 +12,9 @@ class Entry(NamedTuple):
     Args:
         at_s: the machine's monotonic clock.
         pid: of the process that wrote it.
-        event: "started" or "committed".
+        event: "started" or "committed"; "alive" and "hook" of tasks that outstay.
         task_id: the task.
-        fence: its fencing token; 0 for vanilla Celery and for "committed".
+        fence: its fencing token; 0 for vanilla Celery and but for "started".
     """
 
     at_s: float

@@ -23,6 +23,7 @@ from relier.bench import (
     poison,
     process_killed,
     report,
+    timeouts,
     worker_killed,
 )
 from relier.bench.figures import Figure
@@ -37,6 +38,7 @@ SCENARIOS: dict[str, Scenario] = {
         worker_killed,
         process_killed,
         poison,
+        timeouts,
         delivery,
         dispatch,
         bulk,

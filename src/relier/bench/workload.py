@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
 
 VANILLA, VANILLA_LATE, RELIER = "vanilla", "vanilla-late", "relier"
 
@@ -25,6 +26,10 @@ URL_VARIABLE = "BENCH_URL"
 JOURNAL_VARIABLE = "BENCH_JOURNAL"
 
 QUEUE = "bench"
+SOFT_S, HARD_S = 1, 2
+"""What tasks that outstay are allowed."""
+
+SIGN_S = 0.01
 _GATE_POLL_S = 0.002
 _PR_SET_PDEATHSIG = 1
 
@@ -40,18 +45,22 @@ def make_app(flavour: str, url: str) -> Celery:
     app = Celery("bench", broker=url, backend=url, set_as_current=False)
     app.conf.task_default_queue = QUEUE
     task: Callable[..., Any] = app.task
+    bodies: dict[Callable[..., Any], dict[str, Any]] = {**_BODIES, outstay: _LIMITS}
     if flavour == VANILLA_LATE:
         app.conf.task_acks_late = True
         app.conf.task_reject_on_worker_lost = True
         app.conf.worker_prefetch_multiplier = 1
     elif flavour == RELIER:
-        # Imported here, so that a vanilla worker's memory does not hold relier.
+        # Imported here, so that a vanilla worker's memory does not hold them.
+        from relier.bench.coroutines import aoutstay, outstay_stubbornly
         from relier.tasks.decorator import rl_task
         from relier.tasks.install import Relier
 
         Relier(app, redis_url=url)
         task = partial(rl_task, app=app)
-    for body, options in _BODIES.items():
+        late: list[Callable[..., Any]] = [outstay, aoutstay, outstay_stubbornly]
+        bodies |= dict.fromkeys(late, _TIMEOUTS)
+    for body, options in bodies.items():
         task(name=f"bench.{body.__name__}", shared=False, **options)(body)
     return app
 
@@ -67,30 +76,46 @@ def add(a: int, b: int) -> int:
 
 def step(task: Any, duration_s: float) -> None:
     """Take a while."""
-    _note_start(task)
+    note_start(task)
     time.sleep(duration_s)
 
 
 def hold(task: Any, gate: str) -> None:
     """Run until a file is there."""
-    _note_start(task)
+    note_start(task)
     while not os.path.exists(gate):
         time.sleep(_GATE_POLL_S)
 
 
 def kill_process(task: Any) -> None:
     """Take this pool process down."""
-    _note_start(task)
+    note_start(task)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def kill_worker(task: Any) -> None:
     """Take the whole worker down, which has a process group of its own."""
-    _note_start(task)
+    note_start(task)
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
-def _note_start(task: Any) -> None:
+def outstay(task: Any) -> None:
+    """Run until stopped."""
+    note_start(task)
+    while True:
+        try:
+            note("alive", task.request.id)
+            time.sleep(SIGN_S)
+        except SoftTimeLimitExceeded:
+            note("hook", task.request.id)
+
+
+def _note_hook(context: Any) -> None:
+    note("hook", context.task_id)
+
+
+def note_start(task: Any) -> None:
+    """Write down that a task has begun."""
     run = getattr(task.request, "relier_run", None)
     note("started", task.request.id, run.started.fence if run else 0)
 
@@ -107,6 +132,15 @@ _BODIES: dict[Callable[..., Any], dict[str, Any]] = {
     hold: _BOUND,
     kill_process: _BOUND,
     kill_worker: _BOUND,
+}
+
+
+_LIMITS = {"bind": True, "soft_time_limit": SOFT_S, "time_limit": HARD_S}
+_TIMEOUTS = {
+    "bind": True,
+    "soft_timeout": SOFT_S,
+    "hard_timeout": HARD_S,
+    "on_soft_timeout": _note_hook,
 }
 
 
