@@ -77,6 +77,18 @@ def test_the_worker_dies_before_the_end_is_written_down(
     _assert_stopped(scene, task_id, runs=2)
 
 
+def test_an_orphan_ends_itself(scene: Scene, victim: Worker) -> None:
+    """Its main process is dead; the task runs elsewhere already."""
+    task_id = _push(scene, "draining")
+    scene.wait_journal("began", task_id)
+    (began,) = scene.journal.entries("began", task_id)
+    victim.sigkill()
+    scene.worker("other", **APP)
+    scene.wait_journal("began", task_id, times=2)
+    scene.wait(lambda: not os.path.exists(f"/proc/{began.pid}/exe"), "the orphan's end")
+    _assert_stopped(scene, task_id, runs=2)
+
+
 def test_the_process_is_stopped_though_redis_is_silent(
     scene: Scene, proxy: Proxy, victim: Worker
 ) -> None:
@@ -85,6 +97,7 @@ def test_the_process_is_stopped_though_redis_is_silent(
     proxy.partition()
     (began,) = scene.journal.entries("began", task_id)
     scene.wait(lambda: not os.path.exists(f"/proc/{began.pid}/exe"), "its process to be stopped")
+    scene.wait(lambda: "will condemn later" in victim.log(), "the worker to owe it")
     proxy.heal()
     _assert_stopped(scene, task_id, runs=1)
     assert scene.returns(task_id) == (0, 0)

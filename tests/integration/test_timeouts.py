@@ -18,6 +18,8 @@ from integration.apps.late import HARD_S, SOFT_S
 from relier.errors import HardTimeoutError
 from relier.store.embedded import EmbeddedServer
 
+pytestmark = pytest.mark.slow  # half a minute, and the server has little to do with it
+
 APP: dict[str, Any] = {"app": "integration.apps.late", "options": ["--without-mingle"]}
 TRIES = 3
 """A machine that is busy elsewhere makes one measurement late, hardly each."""
@@ -117,6 +119,12 @@ def test_hook_and_stop_are_on_time(prefork: Scene) -> None:
 
 def test_what_is_stuck_outside_python_is_stopped(prefork: Scene) -> None:
     _assert_stopped(prefork, prefork.push("stuck", _word()))
+
+
+def test_a_result_made_of_the_cancellation_is_too_late(prefork: Scene) -> None:
+    task_id = prefork.push("returning", _word())
+    _assert_stopped(prefork, task_id)
+    assert "HardTimeoutError" in prefork.letters()[task_id]["traceback"]
 
 
 def test_failures_are_counted(prefork: Scene) -> None:
@@ -281,6 +289,18 @@ def test_a_plain_task_is_held_to_the_settings(
 
 
 # -- pools that cannot stop what they run
+
+
+def test_a_coroutine_that_ignores_its_cancellation_is_left(helpless: Scene) -> None:
+    scene, word, other = helpless, _word(), _word()
+    _assert_stopped(scene, scene.push("stubborn", word))
+    assert scene.journal.count("swallowed", word) >= 1
+    # In as many threads as there are, or in the only one: what was left is not in their loops.
+    after = [scene.push("asaved", other) for _ in range(4)]
+    scene.settle(after)
+    assert {scene.state(each) for each in after} == {"SUCCESS"}
+    began = min(entry.at_s for entry in scene.journal.entries("began", other))
+    assert not [each for each in scene.journal.entries("alive", word) if each.at_s > began]
 
 
 @pytest.mark.parametrize("kind", ["coroutine", "coroutine, sync hook"])

@@ -31,10 +31,11 @@ def complete(coroutine: Coroutine[Any, Any, R], timed: Timed | None) -> R:
             timed.on_loop(loop, task)
         return loop.run_until_complete(task)
     finally:
-        if not task.done():
-            # A time limit was raised into the loop: nothing of the task may go on beside the next,
-            # and nothing of its hook.
-            _stop(runner, task)
+        # Nothing of the task, or of its hook, may go on beside the next.
+        if not task.done() and timed is not None and timed.expired:
+            _loops.runner = None  # it was cancelled, and would not end
+        elif not task.done():
+            _stop(runner, task)  # Celery's time limit was raised into the loop
         if timed is not None and not timed.off_loop():
             _loops.runner = None
 

@@ -264,10 +264,13 @@ class Execution:
         # A retry would begin the same anew: it is stopped for good.
         run.outbox.messages.clear()
         run.replaced = False
-        error = HardTimeoutError(overdue(run.task.name, self._timing.limits.hard_s or 0.0))
-        if isinstance(ended.value, BaseException):
-            error = error.with_traceback(ended.value.__traceback__)
-        return self._failed(error)._replace(letter=HARD_TIMEOUT)
+        message = overdue(run.task.name, self._timing.limits.hard_s or 0.0)
+        try:
+            raise HardTimeoutError(message) from (
+                ended.value if isinstance(ended.value, BaseException) else None
+            )
+        except HardTimeoutError as error:
+            return self._failed(error)._replace(letter=HARD_TIMEOUT)
 
     def _failed(self, error: BaseException) -> Ended:
         cause = get_pickleable_exception(error)

@@ -212,7 +212,7 @@ class Membership:
             self.broker.store.run(claiming.requeue(self.broker.keys, held.claim))
 
     def owe(self, operation: Operation[Any]) -> Any:
-        """Run an operation that must happen in the end; False while Redis is away.
+        """Run an operation that must happen in the end; None while Redis is away.
 
         What became of a dead process's claim is known here and nowhere else: the beat goes on
         trying until Redis has it.
@@ -223,7 +223,7 @@ class Membership:
             logger.warning("Redis is away (%s); will %s later", error, operation.script.name)
             with self._lock:
                 self._owed.append(operation)
-            return False
+            return None
 
     def abandon(
         self, claim: Claim, reason: str, *, replays: int, task_id: str = "", tried: bool = True

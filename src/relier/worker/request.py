@@ -70,16 +70,19 @@ class Request(celery_request.Request):
     def acknowledge(self) -> None:
         """Free the credit; the claim is the pool process's to end."""
         if self._grip is not None:
-            self._membership.free(self._tag)
-            if self._watchman is not None:
-                self._watchman.forget(int(self._grip.claim.number))
+            self._let_go(self._grip)
         super().acknowledge()
 
     def reject(self, requeue: bool = False) -> None:
         """Free the credit; an unstarted message that is to be requeued goes back to its queue."""
         if self._grip is not None and not requeue:
-            self._membership.free(self._tag)
+            self._let_go(self._grip)
         super().reject(requeue=requeue)
+
+    def _let_go(self, grip: Grip) -> None:
+        self._membership.free(self._tag)
+        if self._watchman is not None:
+            self._watchman.forget(int(grip.claim.number))
 
     def revoked(self) -> bool:
         """Return whether the task is revoked; a replay is past being revoked."""
@@ -94,7 +97,7 @@ class Request(celery_request.Request):
         if terminated:
             # A worker writes the state when it sends what follows; here only people are told. One
             # that had committed, or had not started, is dealt with as its process dies.
-            if not self._condemn("revoked", Outcome(state="REVOKED")):
+            if self._condemn("revoked", Outcome(state="REVOKED")) is False:
                 return
             celery_request.task_ready(self)
             self.send_event("task-revoked", terminated=True, signum=signum, expired=expired)
@@ -121,7 +124,7 @@ class Request(celery_request.Request):
                 self._timed_out(limits_of(self.task).hard_s or 0.0)
             elif isinstance(error, TimeLimitExceeded):
                 self._timed_out(float(error.args[0]))
-            elif not worker_state.should_terminate:
+            elif not (worker_state.should_terminate or self._already_revoked):
                 self._process_died(f"{type(error).__name__}: {error}")
         finally:
             self.acknowledge()
@@ -132,7 +135,8 @@ class Request(celery_request.Request):
             super().on_timeout(soft, timeout)
 
     def _timed_out(self, hard_s: float) -> None:
-        if self._condemn("hard timeout", overdue(self.name, hard_s)):
+        condemned = self._condemn("hard timeout", overdue(self.name, hard_s))
+        if condemned is not False:
             logger.error(
                 "%s[%s] was stopped at its hard timeout (%g s)", self.name, self.id, hard_s
             )
@@ -140,7 +144,11 @@ class Request(celery_request.Request):
             # It had committed, or not started: its process is stopped all the same.
             self._process_died("hard timeout")
 
-    def _condemn(self, reason: str, outcome: Outcome) -> bool:
+    def _condemn(self, reason: str, outcome: Outcome) -> bool | None:
+        """Commit the outcome; False if there is nothing to condemn, None if Redis is away.
+
+        Then it is owed, and must stay alone: who gave the claim back meanwhile would revive it.
+        """
         assert self._grip is not None
         operation = running.condemn(
             self._membership.broker.keys,
@@ -149,7 +157,8 @@ class Request(celery_request.Request):
             reason,
             outcomes.encode(outcome),
         )
-        return bool(self._membership.owe(operation))
+        condemned: bool | None = self._membership.owe(operation)
+        return condemned
 
     def _process_died(self, reason: str) -> None:
         assert self._grip is not None

@@ -2,9 +2,9 @@
 
 An execution with timeouts has an alarm for what is due next; one without costs nothing. At its soft
 timeout people are told and its hook runs beside it. At its hard timeout a coroutine is cancelled.
-What then still runs is stopped with its process by the main process (see ``overdue``); where there
-is none, under threads and solo, its claim is taken away, so that its result says FAILURE and
-nothing that it does later counts.
+What then still runs is stopped with its process by the main process (see ``overdue``). Where there
+is none, under threads and solo, a coroutine is left with its loop; what blocks its thread has its
+claim taken away, so that its result says FAILURE and nothing that it does later counts.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import asyncio
 import inspect
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -41,6 +42,9 @@ HOOK_GRACE_S = 1.0
 """How long the end of a body waits for a hook that still runs: it may be saving state."""
 
 _RETRY_PAUSE_S = 0.2
+_LEAVE_WITHIN_S = 0.1
+_ORPHANED_AFTER_S = 0.5
+"""How much later than the main process a pool process looks after itself."""
 
 
 class Timekeeper:
@@ -99,9 +103,18 @@ class Place(NamedTuple):
         """Say what this process runs; 0 is nothing."""
         self.board.write(self.slot, Entry(os.getpid(), claim, stop_at_s))
 
+    def leave_if_orphaned(self, timed: Timed) -> None:
+        """End this process if the main process, which should have done that, is dead.
+
+        Its claims are others' by then: what it still does would be done twice, and for ever.
+        """
+        if os.getppid() != self.board.owner:
+            logger.error("%s is over its hard timeout, and its worker is dead: ending", timed)
+            os.kill(os.getpid(), signal.SIGKILL)
+
 
 class Timed:
-    """One execution against its timeouts.
+    """One execution against its timeouts; ``expired`` once its coroutine was cancelled.
 
     Its alarms ring in the process's alarm thread, its body runs in another: the lock sees to it
     that nothing begins once the body has ended.
@@ -130,6 +143,7 @@ class Timed:
         self._coroutine: Interruptible | None = None
         self._hook: HookCall | None = None
         self._hook_is_due = False
+        self._cancel_is_due = False
 
     def __str__(self) -> str:
         return f"{self.timing.name}[{self.task_id}]"
@@ -168,8 +182,8 @@ class Timed:
         """Learn of the task that runs the body's coroutine."""
         with self._lock:
             self._loop, self._task = loop, task
-            if self.expired:
-                task.cancel()
+            if self._cancel_is_due:
+                self._cancel_coroutine()
 
     def off_loop(self) -> bool:
         """Let the hook end, or cancel it; return False if it goes on in the loop all the same."""
@@ -227,7 +241,7 @@ class Timed:
             return
         after_s, what = self.timing.moments[self._next]
         if what == "stop" and self._place is not None:
-            return  # the main process does that
+            after_s += _ORPHANED_AFTER_S
         self._keeper.alarms.set(self, self._begun_s + after_s, self._ring)
 
     def _ring(self) -> None:
@@ -251,10 +265,14 @@ class Timed:
             interrupt.raise_in_main_thread(lambda: self._in_body)
 
     def _cancel(self) -> None:
-        self.expired = True
+        self._cancel_is_due = True
         self._on_loop(self._cancel_coroutine)
 
     def _stop(self) -> None:
+        if self._place is not None:
+            self._place.leave_if_orphaned(self)
+            return
+        self._on_loop(self._leave_coroutine)
         _in_thread("relier-hard-timeout", self._take_claim_away)
 
     def _on_loop(self, call: Callable[[], None]) -> None:
@@ -288,8 +306,15 @@ class Timed:
             self._coroutine.interrupt(self._task)
 
     def _cancel_coroutine(self) -> None:
-        if self._task is not None:
+        # One that ended in this very moment was in time.
+        if self._task is not None and not self._task.done():
+            self.expired = True
             self._task.cancel()
+
+    def _leave_coroutine(self) -> None:
+        """Stop the loop under a coroutine that would not be cancelled."""
+        if self._loop is not None and self._task is not None and not self._task.done():
+            self._loop.stop()
 
     # -- in threads of their own: Redis may be away
 
@@ -307,6 +332,8 @@ class Timed:
             logger.warning("could not write down the soft timeout of %s: %s", self, error)
 
     def _take_claim_away(self) -> None:
+        if self._loop is not None:
+            time.sleep(_LEAVE_WITHIN_S)
         hard_s = self.timing.limits.hard_s or 0.0
         outcome = outcomes.encode(overdue(self.timing.name, hard_s))
         broker = self._keeper.broker

@@ -73,9 +73,9 @@ def what_a_pool_cannot(pool: str, tasks: Iterable[Any]) -> str:
     said = []
     if any(each.limits.hard_s is not None for each in timings):
         said.append(
-            "coroutines are cancelled at their hard timeout, but what ignores that, and every "
-            "def task, cannot be stopped: it counts as failed on time (FAILURE, dead letter), "
-            "what it does later is not committed, and it occupies the pool until it ends"
+            "what blocks its thread, as every def task does, cannot be stopped at its hard "
+            "timeout: it counts as failed on time (FAILURE, dead letter), what it does later is "
+            "not committed, and it occupies the pool until it ends"
         )
     if pool != "solo" and any(each.raises and not each.runs_coroutine for each in timings):
         said.append("raise_on_soft cannot interrupt a def task")

@@ -86,6 +86,16 @@ async def coroutine(word: str) -> None:
         raise KeyError(word) from None
 
 
+async def returning(word: str) -> str:
+    """Make a result of a cancellation, which is too late for one."""
+    _begin(word)
+    try:
+        await asyncio.sleep(LONG_S)
+    except asyncio.CancelledError:
+        return word
+    return word
+
+
 async def stubborn(word: str) -> None:
     """Wait for long, and swallow cancellations."""
     _begin(word)
@@ -216,6 +226,7 @@ TASKS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "again": (again, {**_SOFT, "on_soft_timeout": hook, "bind": True, "max_retries": 3}),
     "brief": (function, _HARD),
     "abrief": (coroutine, _HARD),
+    "returning": (returning, _HARD),
     "close": (close, _HARD),
     "aclose": (aclose, _HARD),
     "outlasting": (hold, _HARD),
