@@ -167,6 +167,10 @@ class Channel(PlainChannel):
         """Return how many messages to claim now; 0 to wait until a batch is worth the trip."""
         if self.connection.cycle._in_protected_read:
             return 1  # drain_events: each call is one event
+        if self.membership.pool == "solo" or "can_consume" in vars(self.qos):
+            # The first of a batch would run before the next is looked at; or somebody, as Celery
+            # does for worker_disable_prefetch, asks before each message whether it may be taken.
+            return 1
         prefetch = self.qos.prefetch_count
         if not prefetch:
             return claiming.MOST_PER_CLAIM

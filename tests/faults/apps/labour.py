@@ -15,6 +15,8 @@ from relier.tasks.context import task_context
 from support.journal import VARIABLE, Journal
 
 BROKER = "RELIER_TEST_BROKER"
+PREFETCH = "RELIER_TEST_PREFETCH"
+"""Sets Celery's multiplier; its own option does not take 0."""
 QUEUE = "labour"
 ONCE: dict[str, dict[str, Any]] = {
     "once": {},
@@ -106,6 +108,7 @@ def build(broker: str, **settings: object) -> Celery:
     """Make an app with these tasks; a producer and its workers make the same one."""
     app = Celery("labour", broker=broker, backend=broker, set_as_current=False)
     app.conf.task_default_queue = QUEUE
+    app.conf.worker_prefetch_multiplier = int(os.environ.get(PREFETCH, "4"))
     Relier(app, **settings)
     for function in (note, hold, work, weigh, sink, mourn):
         rl_task(app=app, name=function.__name__, shared=False)(function)
