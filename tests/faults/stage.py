@@ -148,6 +148,8 @@ class Stage:
             "env": {
                 "DIRECT_URL": self._server.url,
                 "RELIER_TEST_JOURNAL": str(self._healthy_journal),
+                "RELIER_CHECKPOINT_BACKEND": "filesystem",
+                "RELIER_CHECKPOINT_DIR": str(self._folder / "checkpoints"),
                 **(env or {}),
             },
         }

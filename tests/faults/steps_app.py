@@ -18,11 +18,13 @@ from typing import Any
 import redis
 from celery import Celery, chord
 
-from relier import Relier, rl_task
+from relier import Relier, rl_task, task_context
 from relier.tasks.task import RelierTask
 from support.journal import Journal
 
 COUNTED_DEADLINE_S = 10.0
+LARGE = 100_000
+"""Bytes of a checkpoint that has no room in Redis."""
 IMPORTED_ONCE = (
     "celery.apps.worker",
     "celery.bin.worker",
@@ -89,6 +91,17 @@ def make_app(broker: str, backend: str) -> Celery:
         calm = {"queue": "calm"}
         header = [part.s(1).set(**calm), part.s(2).set(**calm)]
         self.replace(chord(header, total.s().set(**calm)))
+
+    @rl_task(app=app, shared=False, name="climb")
+    def climb() -> int:
+        """Take three steps, saving after each, the second time into a file."""
+        ctx = task_context()
+        reached = ctx.partial_result["reached"] if ctx.partial_result else 0
+        for step in range(reached, 3):
+            Journal.from_env().write("step", step)
+            load = "x" * (LARGE if step == 1 else 0)
+            ctx.save_partial({"reached": step + 1, "load": load})
+        return 3
 
     @rl_task(app=app, shared=False, name="mother")
     def mother() -> int:

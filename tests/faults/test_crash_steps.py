@@ -91,6 +91,13 @@ def _canvas_callbacks(app: Any) -> str:
     return first
 
 
+def _climb(app: Any) -> str:
+    first = str(uuid.uuid4())
+    link = app.tasks["effect"].s("link").set(queue=CALM)
+    app.tasks["climb"].s().set(queue=VICTIM, task_id=first, link=[link]).apply_async()
+    return first
+
+
 def _retry(app: Any) -> str:
     first = str(uuid.uuid4())
     link = app.tasks["effect"].s("link").set(queue=CALM)
@@ -135,6 +142,7 @@ LIVES = [
         _canvas_callbacks,
         [("effect", word, 10) for word in ("left", "right", "up", "down")] + [("effect", "end", 0)],
     ),
+    Life("checkpoints", _climb, [("effect", "link", 3)]),
     Life("retry", _retry, [("effect", "link", 1)]),
     Life("replace", _replace, [("total", "[10, 20]"), ("effect", "link", 30)]),
 ]

@@ -172,6 +172,18 @@ def test_a_task_stopped_at_its_hard_timeout_keeps_it(base: Base) -> None:
     base.client.delete(f"rl:{{celery}}:dead:{receipt.id}", "rl:{celery}:dead")
 
 
+@pytest.mark.parametrize("task", ["tardy", "atardy"])
+def test_the_hook_of_a_soft_timeout_saves_for_the_life_after_the_hard_one(
+    base: Base, task: str
+) -> None:
+    receipt = base.push(task)
+    assert base.dead(receipt.id)["reason"] == "hard_timeout"
+    assert base.rl("dlq", "release", receipt.id)["released"]
+    wait_for(lambda: base.record(receipt.id).get("s") == "e", SOON_S)
+    assert receipt.get(SOON_S) == ["saved at the soft timeout", 1]
+    base.assert_gone(receipt.id)
+
+
 def test_a_write_that_was_torn_leaves_the_one_before(base: Base) -> None:
     receipt = base.push("torn", LARGE)
     wait_for(lambda: any(name.endswith(".part") for name in base.left()), SOON_S)

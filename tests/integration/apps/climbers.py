@@ -187,6 +187,27 @@ def late(word: str) -> str:
     return "saved"
 
 
+async def save_late(ctx: TaskContext) -> None:
+    """Be the hook of a soft timeout."""
+    await ctx.set_partial(["saved at the soft timeout", ctx.attempt])
+
+
+def tardy() -> Any:
+    """Run past both timeouts, the first time."""
+    found = task_context().partial_result
+    if found is None:
+        time.sleep(GATE_DEADLINE_S)
+    return found
+
+
+async def atardy() -> Any:
+    """The same."""
+    found = task_context().partial_result
+    if found is None:
+        await asyncio.sleep(GATE_DEADLINE_S)
+    return found
+
+
 def build(broker: str, **settings: object) -> Celery:
     """Make an app with these tasks; the producer and the workers make the same one."""
     app = Celery("climbers", broker=broker, backend=broker, set_as_current=False)
@@ -196,6 +217,15 @@ def build(broker: str, **settings: object) -> Celery:
     for function in (retried, replaced):
         rl_task(app=app, name=function.__name__, shared=False, bind=True)(function)
     rl_task(app=app, name="condemned", shared=False, max_resurrections=0)(condemned)
+    for function in (tardy, atardy):
+        rl_task(
+            app=app,
+            name=function.__name__,
+            shared=False,
+            soft_timeout=0.3,
+            hard_timeout=1.5,
+            on_soft_timeout=save_late,
+        )(function)
     rl_task(app=app, name="slow", shared=False, time_limit=1)(slow)
     return app
 
