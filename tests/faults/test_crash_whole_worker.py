@@ -167,10 +167,6 @@ def _effect(app: Any, **options: Any) -> str:
     return str(app.tasks["effect"].apply_async((1, "word"), queue=VICTIM, **options).id)
 
 
-def _expired(app: Any) -> str:
-    return _effect(app, expires=datetime.now(UTC) - timedelta(seconds=1))
-
-
 def _held(app: Any) -> str:
     """Publish a task that begins, and ends as soon as `_let` says so."""
     task_id = str(uuid.uuid4())
@@ -256,7 +252,6 @@ MOMENTS = [
         "release", _held_and_another, _sever, [ONE_EFFECT, (1, ("effect", "behind", 2))], holds=True
     ),
     Moment("goodbye", _effect, _stop_when_done),
-    Moment("discard", _expired, journal=[(0, ("effect",))]),
     Moment("defer", _stock_and_early),
     Moment("bury", _without_task, journal=[(0, ("effect",))], letters=1),
 ]

@@ -53,11 +53,13 @@ def open_kitchen(
     backend: str | None = None,
     protect_all: bool = False,
     options: tuple[str, ...] = (),
+    empty: bool = True,
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Kitchen]:
     """Start a worker, with settings of its own; at the end nothing may be left in Redis."""
     client = redis.Redis.from_url(server.url)
-    client.flushall()
+    if empty:
+        client.flushall()
     journal = Journal(folder / "journal.tsv")
     backend = server.url if backend is None else backend
     env = {"BROKER": server.url, "RELIER_HEARTBEAT_TTL": "2", **journal.env, **(settings or {})}

@@ -15,7 +15,8 @@ from relier.store.scripts import load
 from relier.store.ttl import ENDED_RECORD_TTL_MS, LIVE_RECORD_TTL_MS
 
 _START, _FINISH, _COMMIT, _ACK = load("start"), load("finish"), load("commit"), load("ack")
-_ABANDON, _CONDEMN, _OVERTIME = load("abandon"), load("condemn"), load("overtime")
+_ABANDON, _CONDEMN = load("abandon"), load("condemn")
+_OVERTIME, _REVOKE = load("overtime"), load("revoke")
 
 
 class Started(NamedTuple):
@@ -32,6 +33,7 @@ class Started(NamedTuple):
         generation: which generation of this life it runs as.
         done: the result of an earlier call with the same idempotency key, to be committed instead
             of running the body; or b"".
+        revoked: somebody left word that it is not to run.
         checkpoint: what an earlier attempt saved last.
     """
 
@@ -42,6 +44,7 @@ class Started(NamedTuple):
     root: str = ""
     generation: int = 0
     done: bytes = b""
+    revoked: bool = False
     checkpoint: Checkpoint | None = None
 
 
@@ -254,6 +257,11 @@ def overtime(keys: Keys, claim: Claim, task_id: str, detail: str) -> Operation[b
     return Operation(_OVERTIME, names, arguments, bool)
 
 
+def revoke(keys: Keys, task_id: str) -> Operation[bool]:
+    """Leave word that a task is not to run; False when it had ended."""
+    return Operation(_REVOKE, [keys.task(task_id)], [LIVE_RECORD_TTL_MS], bool)
+
+
 def _ack_keys(keys: Keys, claim: Claim, task_id: str, target: str) -> list[str]:
     return [
         keys.worker(claim.worker),
@@ -273,7 +281,7 @@ def _started(reply: list[Any]) -> Started:
     if len(reply) == 1:
         return Started(text(reply[0]))
     verdict, fence, starts, returns, root, generation, *more = reply
-    done, *saved = more or (b"",)
+    done, revoked, *saved = more or (b"", b"")
     return Started(
         text(verdict),
         int(fence),
@@ -282,5 +290,6 @@ def _started(reply: list[Any]) -> Started:
         text(root),
         int(generation),
         done,
+        bool(revoked),
         checkpoint.read(text(saved[0]), *saved[1:]) if saved else None,
     )

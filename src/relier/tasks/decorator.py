@@ -58,6 +58,7 @@ def rl_task(
     hard_timeout: float | None = ...,
     on_soft_timeout: SoftTimeoutHook | None = ...,
     raise_on_soft: bool = ...,
+    dead_letter: bool = ...,
     max_resurrections: int | None = ...,
     admission_key: str | Callable[..., Any] | None = ...,
     admission_limit: int | None = ...,
@@ -79,6 +80,7 @@ def rl_task(
     hard_timeout: float | None = None,
     on_soft_timeout: SoftTimeoutHook | None = None,
     raise_on_soft: bool = False,
+    dead_letter: bool = True,
     max_resurrections: int | None = None,
     admission_key: str | Callable[..., Any] | None = None,
     admission_limit: int | None = None,
@@ -103,6 +105,8 @@ def rl_task(
             beside the task, to save partial state, say; what it raises is only reported.
         raise_on_soft: also raise Celery's ``SoftTimeLimitExceeded`` in the body (not in a ``def``
             under threads).
+        dead_letter: keep a task that fails for good among the dead letters, with its traceback,
+            from where it can be released; its result says FAILURE either way.
         max_resurrections: how often it may come back after killing its own process; None takes
             the setting ``MAX_RESURRECTIONS``.
         admission_key: whose slot a dispatch takes beside the cluster's: the name of an argument, or
@@ -138,6 +142,7 @@ def rl_task(
         "on_soft_timeout": staticmethod(on_soft_timeout) if on_soft_timeout else None,
         "raise_on_soft": raise_on_soft or None,
         "admission_limit": admission_limit,
+        "dead_letter": dead_letter,
         "idempotent": idempotent or None,
         "idempotency_ttl": idempotency_ttl,
         # Not methods: they are called with what is given here alone.

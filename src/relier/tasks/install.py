@@ -23,6 +23,7 @@ from relier.worker.timeouts import Timekeeper
 
 _CELERYS = "celery."
 _DEFAULT_URL = "redis://127.0.0.1:6379/0"
+_STOCK_CONTROL = "celery.app.control:Control"
 _CONTRADICTIONS = {
     "broker_transport": "it would bring the stock transport back on failover",
     "worker_consumer": "relier needs its own consumer",
@@ -106,6 +107,8 @@ class Relier:
         conf.broker_connection_timeout = self.settings.redis_socket_timeout_s
         AMQP.take_over(app)
         results.take_over(app)
+        if app.control_cls == _STOCK_CONTROL and "control" not in app.__dict__:
+            app.control_cls = "relier.tasks.control:Control"
         signals.beat_init.connect(publish.exempt_beat)
         if "Task" not in app.__dict__ and app.task_cls == "celery.app.task:Task":
             app.task_cls = RelierTask if self.protect_all else app.task_cls

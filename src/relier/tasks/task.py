@@ -50,6 +50,7 @@ class Protected:
     reject_on_worker_lost = False
     retry_on_worker_lost = False
     max_resurrections: int | None = None
+    dead_letter = False
     soft_timeout: float | None = None
     hard_timeout: float | None = None
     on_soft_timeout: Callable[[Any], Any] | None = None
@@ -130,6 +131,7 @@ class RelierTask(Protected, Task):
     """A protected task with relier's dispatch."""
 
     abstract = True
+    dead_letter = True
 
     @property
     def dispatcher(self) -> Dispatcher:

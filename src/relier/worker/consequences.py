@@ -61,13 +61,13 @@ def send_failure(
             chords.count_failed_steps(backend, request.chain, error)
 
 
-def send_revoked(task: Any, request: Context, parent: Consequence, *, store_result: bool) -> None:
+def send_revoked(
+    task: Any, request: Context, reason: str, parent: Consequence, *, store_result: bool
+) -> None:
     """Store the revocation and count the chord part."""
     backend = chords.take_over(task.backend)
     with on_behalf_of(parent), chords.trouble_travels():
-        backend.mark_as_revoked(
-            request.id, "terminated", request=request, store_result=store_result
-        )
+        backend.mark_as_revoked(request.id, reason, request=request, store_result=store_result)
 
 
 def send_held_back(broker: Broker, messages: list[tuple[str, Outgoing]]) -> None:

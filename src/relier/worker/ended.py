@@ -23,6 +23,11 @@ class Ended(NamedTuple):
     letter: str = ""
 
     @property
+    def label(self) -> str:
+        """Return the state as events and counters name it."""
+        return "EXPIRED" if self.state == "REVOKED" and str(self.value) == "expired" else self.state
+
+    @property
     def traceback(self) -> str:
         """Return the traceback as text."""
         return str(self.einfo.traceback) if self.einfo else ""

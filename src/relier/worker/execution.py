@@ -25,6 +25,7 @@ from celery.exceptions import (
     InvalidTaskError,
     Reject,
     Retry,
+    TaskRevokedError,
     WorkerShutdown,
     WorkerTerminate,
 )
@@ -149,11 +150,8 @@ class Execution:
         try:
             if run.started.verdict == "replay":
                 return self._replayed(run)
-            if keyless is not None:
-                ended = self._failed(keyless)
-            elif run.started.done:
-                ended = replay.read_value(run.started.done)
-            else:
+            ended = self._end_without_running(run, keyless)
+            if ended is None:
                 self._tell_if_redelivered(run)
                 self._announce(run)
                 ended = self._body(run)
@@ -164,6 +162,17 @@ class Execution:
             return self._surrender(run, error)
         finally:
             self._clean_up(run, ended)
+
+    def _end_without_running(self, run: Run, keyless: Exception | None) -> Ended | None:
+        """Return the end of a task whose body is not to run."""
+        revoked = run.grip.revoked or ("revoked" if run.started.revoked else "")
+        if revoked:
+            return Ended(states.REVOKED, TaskRevokedError(revoked))
+        if keyless is not None:
+            return self._failed(keyless)
+        if run.started.done:
+            return replay.read_value(run.started.done)
+        return None
 
     def _find_key(self, run: Run) -> Exception | None:
         """Find the call's idempotency key; what stands in the way of it fails the task."""
@@ -277,9 +286,8 @@ class Execution:
         if cause.__traceback__ is None:
             cause.__traceback__ = error.__traceback__
         etype = get_pickleable_etype(type(error))
-        return Ended(
-            states.FAILURE, cause, ExceptionInfo(exc_info=(etype, cause, cause.__traceback__))
-        )
+        einfo = ExceptionInfo(exc_info=(etype, cause, cause.__traceback__))
+        return Ended(states.FAILURE, cause, einfo, "failed" if self._task.dead_letter else "")
 
     def _settle(self, run: Run, ended: Ended) -> Any:
         """Commit, let the consequences follow, and answer Celery."""
@@ -295,7 +303,7 @@ class Execution:
             self._send_and_ack(run, ended, saved, again=False)
         if not committed:
             return self._lost(run)
-        if run.started.done:
+        if run.started.done and ended.state == states.SUCCESS:
             logger.info(
                 "%s[%s] did not run: it has the result of an earlier call with the same key",
                 run.identity.name,
@@ -324,10 +332,10 @@ class Execution:
                 result = fusion.stored_result(
                     task.backend, request, ended.state, ended.value, ended.traceback or None
                 )
-            return running.finish(keys, run.claim, request.id, ended.state, result, kept), None
+            return running.finish(keys, run.claim, request.id, ended.label, result, kept), None
         saved = replay.saved(task, run.outbox, request.id, ended, replaced=run.replaced)
         outcome = replay.encode(saved)
-        return running.commit(keys, run.claim, request.id, ended.state, outcome, kept), saved
+        return running.commit(keys, run.claim, request.id, ended.label, outcome, kept), saved
 
     def _kept(self, run: Run, ended: Ended) -> Kept | None:
         """Return what later calls with the same idempotency key are to get."""
@@ -358,7 +366,7 @@ class Execution:
             return not (request.callbacks or request.chain or request.chord)
         if ended.state == states.FAILURE:
             return not (request.errbacks or request.chain or request.chord)
-        return True
+        return ended.state != states.REVOKED or not request.chord
 
     def _send_and_ack(self, run: Run, ended: Ended, saved: Outcome, *, again: bool) -> bool:
         """Send what follows, then end the claim; False when that is left to another process.
@@ -410,7 +418,8 @@ class Execution:
                 error = getattr(ended.value, "exc", None)
                 task.backend.mark_as_retry(request.id, error, ended.traceback, request=request)
         elif ended.state == states.REVOKED:
-            consequences.send_revoked(task, request, run.parent, store_result=stores)
+            reason = str(ended.value or "terminated")
+            consequences.send_revoked(task, request, reason, run.parent, store_result=stores)
         elif ended.state == states.FAILURE or (
             ended.state == states.REJECTED and not saved.next and not ended.value.requeue
         ):

@@ -21,9 +21,11 @@ class Grip(NamedTuple):
         delivery_tag: the message's own tag.
         outcome: the saved outcome to replay, or None to run the task.
         replays: how many processes died replaying it.
+        revoked: why it is not to run ("revoked", "expired"), or "".
     """
 
     claim: Claim
     delivery_tag: str
     outcome: bytes | None
     replays: int
+    revoked: str = ""

@@ -29,7 +29,7 @@ from relier.worker.publish import Outbox, requeueing
 from relier.worker.publish import held_back as _hold
 
 _LONGEST_TEXT = 100_000
-_FAILURES = (states.FAILURE, states.RETRY, states.REJECTED)
+_FAILURES = (states.FAILURE, states.RETRY, states.REJECTED, states.REVOKED)
 
 encode = outcomes.encode
 decode = outcomes.decode

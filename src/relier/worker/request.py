@@ -85,10 +85,16 @@ class Request(celery_request.Request):
             self._watchman.forget(int(grip.claim.number))
 
     def revoked(self) -> bool:
-        """Return whether the task is revoked; a replay is past being revoked."""
-        if self._grip is not None and self._grip.outcome is not None:
-            return False
-        return bool(super().revoked())
+        """Return whether the task is to be dropped here and now: never, under a claim.
+
+        The process that starts it commits the revocation in place of its body, so that what follows
+        from that is not lost with this one. A replay is past being revoked.
+        """
+        if self._grip is None:
+            return bool(super().revoked())
+        if self._grip.outcome is None and not self._grip.revoked:
+            super().revoked()
+        return False
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         if self._grip is None:
@@ -107,8 +113,8 @@ class Request(celery_request.Request):
                 self.task, request=self._context, terminated=True, signum=signum, expired=expired
             )
             return
-        self._membership.end(self._tag, "expired" if expired else "revoked")
-        super()._announce_revoked(reason, terminated, signum, expired)
+        self._grip = self._request_dict[REQUEST_KEY] = self._grip._replace(revoked=reason)
+        self.send_event("task-revoked", terminated=False, signum=None, expired=expired)
 
     def on_failure(
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False

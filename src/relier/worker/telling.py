@@ -102,13 +102,27 @@ def _tell_logged(run: Run, ended: Ended) -> None:
         TraceInfo(ended.state, ended.value)._log_error(run.task, run.request, ended.einfo)
 
 
+def _tell_revoked(run: Run, ended: Ended) -> None:
+    if ended.value is None:
+        return  # terminated: the process that did it has told
+    reason = str(ended.value)
+    signals.task_revoked.send(
+        sender=run.task,
+        request=run.request,
+        terminated=False,
+        signum=None,
+        expired=reason == "expired",
+    )
+    logger.info("%s[%s] did not run: it is %s", run.task.name, run.request.id, reason)
+
+
 _TELL: dict[str, Callable[[Run, Ended], None]] = {
     states.SUCCESS: _tell_success,
     states.FAILURE: _tell_failure,
     states.RETRY: _tell_retry,
     states.IGNORED: _tell_logged,
     states.REJECTED: _tell_logged,
-    states.REVOKED: _tell_logged,
+    states.REVOKED: _tell_revoked,
 }
 
 

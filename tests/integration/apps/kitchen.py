@@ -132,6 +132,10 @@ def _ends(app: Celery) -> None:
             return threading.Lock()
         return how
 
+    @rl_task(app=app, shared=False, name="end_unmourned", dead_letter=False)
+    def end_unmourned() -> None:
+        raise ValueError("as told")
+
     @rl_task(app=app, shared=False, name="reject_twice", bind=True)
     def reject_twice(self: RelierTask, key: str) -> str:
         """Reject with requeue until it was run three times, then retry once."""

@@ -7,6 +7,7 @@
 --@include event
 --@include parcel
 --@include idem
+--@include tally
 --@include worker
 local worker, n = ARGV[1], ARGV[2]
 if not alive(KEYS[1]) then return 0 end
@@ -22,6 +23,6 @@ if mine[3] then
   redis.call('HDEL', KEYS[2], 'k:' .. n)
   let_go(mine[3], worker, n, ARGV[6], ARGV[7])
 end
-redis.call('HINCRBY', KEYS[1], ARGV[4] == 'FAILURE' and 'failed' or 'done', 1)
+redis.call('HINCRBY', KEYS[1], counter(ARGV[4]), 1)
 event(KEYS[4], 'committed', ARGV[3], worker, n, ARGV[4])
 return 1

@@ -9,6 +9,7 @@
 --@include life
 --@include parcel
 --@include idem
+--@include tally
 --@include worker
 -- A record names its claim (c) only while that claim runs it, and after it finished it: a process that lost the task
 -- and comes back is not told that it committed, however the task ended since.
@@ -25,7 +26,7 @@ redis.call('HSET', KEYS[3], 's', 'e', 'w', worker, 'c', n)
 local r = redis.call('HMGET', KEYS[3], 'rt', 'cp')
 if r[2] then redis.call('HDEL', KEYS[3], 'cp', 'cd') end
 rest(KEYS[3], r[1], ARGV[5])
-redis.call('HINCRBY', KEYS[1], ARGV[4] == 'FAILURE' and 'failed' or 'done', 1)
+redis.call('HINCRBY', KEYS[1], counter(ARGV[4]), 1)
 if ARGV[7] ~= '' then
   if ARGV[6] == '0' then
     redis.call('SET', KEYS[5], ARGV[7])

@@ -6,8 +6,9 @@
 --       9 claims key template (queue, worker)  10 max resurrections of this task, or ''  11 of all others
 --       12 shortest trial ms  13 longest trial ms  14 how long a suspect waits for a worker without another, ms
 --       15 idempotency key (hash; its name is not in KEYS, as those of other workers' claims), or ''
--- returns {'run', fence, starts, returns, root token, generation, ''}; instead of '' the result of an earlier run with
---          the same idempotency key: commit that, and do not run the body; then the checkpoint of an earlier attempt: cp, cd
+-- returns {'run', fence, starts, returns, root token, generation, '', ''}; instead of the first '' the result of an earlier
+--          run with the same idempotency key: commit that, and do not run the body; instead of the last '1': it is
+--          revoked, commit that; then the checkpoint of an earlier attempt: cp, cd
 --         {'replay', '0', 0, 0, root token, generation}  it had committed: send its consequences, do not run it
 --         {'stale'}  the claim is not ours any more: change nothing, run nothing
 --         {'drop'}   a copy of a task that ended, runs, or has gone further; its claim is ended here
@@ -33,12 +34,12 @@ if mine[3] then
   return {'replay', '0', 0, 0, root, of}
 end
 
-local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token, 'k', 'y', 'cp')
+local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token, 'k', 'y', 'cp', 'x')
 if mine[2] then
   local fence, starts, returns = string.match(mine[2], '^(%d+)|(%d+)|(%d+)|')
   local done = ARGV[15] ~= '' and redis.call('HGET', ARGV[15], 'v') or ''
   local of = r[2] or generation
-  return hand_over(KEYS[3], r[14], of, {'run', fence, tonumber(starts), tonumber(returns), r[9] or token, of, done})
+  return hand_over(KEYS[3], r[14], of, {'run', fence, tonumber(starts), tonumber(returns), r[9] or token, of, done, r[15] or ''})
 end
 
 local verdict, asked, state, known_life = admit(r, generation, ARGV[9])
@@ -88,4 +89,4 @@ if ARGV[10] ~= '' then redis.call('HSET', KEYS[3], 'm', ARGV[10]) end
 redis.call('PEXPIRE', KEYS[3], ARGV[8])
 redis.call('HSET', KEYS[2], 's:' .. n, table.concat({int(fence), starts, returns, id}, '|'))
 event(KEYS[5], 'started', id, worker, n, int(fence))
-return hand_over(KEYS[3], r[14], asked, {'run', int(fence), starts, returns, root, int(asked), done})
+return hand_over(KEYS[3], r[14], asked, {'run', int(fence), starts, returns, root, int(asked), done, state and r[15] or ''})
