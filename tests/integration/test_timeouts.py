@@ -16,6 +16,7 @@ from faults.scene import Scene
 from integration.apps import late
 from integration.apps.late import HARD_S, SOFT_S
 from relier.errors import HardTimeoutError
+from relier.ops import deadletters
 from relier.store.embedded import EmbeddedServer
 
 pytestmark = pytest.mark.slow  # half a minute, and the server has little to do with it
@@ -127,6 +128,12 @@ def test_a_result_made_of_the_cancellation_is_too_late(prefork: Scene) -> None:
     assert "HardTimeoutError" in prefork.letters()[task_id]["traceback"]
 
 
+def test_celerys_own_limit_ends_a_task_alike(prefork: Scene) -> None:
+    task_id = prefork.app.tasks["hold"].apply_async((_word(),), time_limit=late.BRIEF_S).id
+    _assert_stopped(prefork, task_id)
+    assert "raise its time_limit" in prefork.letters()[task_id]["error"]
+
+
 def test_failures_are_counted(prefork: Scene) -> None:
     scene = prefork
 
@@ -137,6 +144,25 @@ def test_failures_are_counted(prefork: Scene) -> None:
     before = failed()
     _assert_stopped(scene, scene.push("brief", _word()), scene.push("abrief", _word()))
     assert failed() == before + 2
+
+
+KEEPING = ["keeping", "keeping, async hook", "akeeping"]
+
+
+def _assert_kept(scene: Scene, kind: str) -> None:
+    """What the hook saved is there when the dead letter is released."""
+    word = _word()
+    task_id = scene.push(kind, word)
+    _assert_stopped(scene, task_id)
+    store = scene.app.relier.broker.store
+    assert deadletters.release(store, task_id)
+    scene.wait(lambda: scene.state(task_id) == "SUCCESS", "its second life")
+    assert scene.app.AsyncResult(task_id).get() == {"of": word}
+
+
+@pytest.mark.parametrize("kind", KEEPING)
+def test_what_a_hook_saved_outlives_the_hard_timeout(prefork: Scene, kind: str) -> None:
+    _assert_kept(prefork, kind)
 
 
 def test_without_a_hook_people_are_told(prefork: Scene) -> None:
@@ -206,7 +232,7 @@ def test_an_interruption_that_is_not_caught_is_a_failure(prefork: Scene) -> None
     task_id = scene.push("interrupted", _word())
     scene.settle([task_id])
     assert isinstance(scene.app.AsyncResult(task_id).result, SoftTimeLimitExceeded)
-    assert task_id not in scene.letters()
+    assert scene.letters()[task_id]["reason"] == "failed"
 
 
 def test_a_retry_after_the_soft_timeout_has_time_of_its_own(prefork: Scene) -> None:
@@ -293,7 +319,7 @@ def test_a_plain_task_is_held_to_the_settings(
 
 def test_a_coroutine_that_ignores_its_cancellation_is_left(helpless: Scene) -> None:
     scene, word, other = helpless, _word(), _word()
-    _assert_stopped(scene, scene.push("stubborn", word))
+    _assert_stopped(scene, scene.push("stubborn, briefly", word))
     assert scene.journal.count("swallowed", word) >= 1
     # In as many threads as there are, or in the only one: what was left is not in their loops.
     after = [scene.push("asaved", other) for _ in range(4)]
@@ -330,6 +356,11 @@ def test_what_cannot_be_stopped_fails_on_time_and_commits_nothing(helpless: Scen
     scene.wait(lambda: said in scene.only_worker.log(), "word of what it did in vain")
     after = scene.push("note", _word())
     scene.settle([after])
+
+
+@pytest.mark.parametrize("kind", KEEPING)
+def test_what_a_hook_saved_is_kept_in_every_pool(helpless: Scene, kind: str) -> None:
+    _assert_kept(helpless, kind)
 
 
 def test_raising_in_every_pool(helpless: Scene) -> None:

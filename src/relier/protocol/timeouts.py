@@ -103,11 +103,11 @@ def plan(allowed: Limits, *, runs_coroutine: bool) -> tuple[Moment, ...]:
     return tuple(moments)
 
 
-def overdue(name: str, hard_s: float) -> str:
-    """Return the message of a task's ``HardTimeoutError``."""
+def overdue(name: str, hard_s: float, option: str = "hard_timeout") -> str:
+    """Return the message of a task's ``HardTimeoutError``, stopped for its option's sake."""
     return (
         f"{name} ran longer than its hard timeout of {hard_s:g} s and was stopped; "
-        "mend it or raise its hard_timeout, then `rl dlq release`"
+        f"mend it or raise its {option}, then `rl dlq release`"
     )
 
 

@@ -127,9 +127,9 @@ class Request(celery_request.Request):
         worker_state.task_ready(self)
         try:
             if self._stopped:
-                self._timed_out(limits_of(self.task).hard_s or 0.0)
+                self._timed_out(limits_of(self.task).hard_s or 0.0, "hard_timeout")
             elif isinstance(error, TimeLimitExceeded):
-                self._timed_out(float(error.args[0]))
+                self._timed_out(float(error.args[0]), "time_limit")
             elif not (worker_state.should_terminate or self._already_revoked):
                 self._process_died(f"{type(error).__name__}: {error}")
         finally:
@@ -140,8 +140,8 @@ class Request(celery_request.Request):
         if self._grip is None or soft:
             super().on_timeout(soft, timeout)
 
-    def _timed_out(self, hard_s: float) -> None:
-        condemned = self._condemn("hard timeout", overdue(self.name, hard_s))
+    def _timed_out(self, hard_s: float, option: str) -> None:
+        condemned = self._condemn("hard timeout", overdue(self.name, hard_s, option))
         if condemned is not False:
             logger.error(
                 "%s[%s] was stopped at its hard timeout (%g s)", self.name, self.id, hard_s

@@ -60,9 +60,9 @@ def timing_of(task: Any) -> Timing | None:
     )
 
 
-def overdue(name: str, hard_s: float) -> Outcome:
-    """Return the outcome of a task that others had to stop."""
-    return outcomes.timed_out(rules.overdue(name, hard_s))
+def overdue(name: str, hard_s: float, option: str = "hard_timeout") -> Outcome:
+    """Return the outcome of a task that others had to stop, for the sake of one of its options."""
+    return outcomes.timed_out(rules.overdue(name, hard_s, option))
 
 
 def what_a_pool_cannot(pool: str, tasks: Iterable[Any]) -> str:

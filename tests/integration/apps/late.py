@@ -72,7 +72,33 @@ def killing(ctx: TaskContext) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def saving(ctx: TaskContext) -> None:
+    ctx.save_partial({"of": ctx.args[0]})
+
+
+async def asaving(ctx: TaskContext) -> None:
+    await ctx.set_partial({"of": ctx.args[0]})
+
+
 # -- bodies
+
+
+def keeping(word: str) -> object:
+    """Run for too long, unless an earlier life had saved something."""
+    _begin(word)
+    found = task_context().partial_result
+    if found is None:
+        time.sleep(4 * BRIEF_S)
+    return found
+
+
+async def akeeping(word: str) -> object:
+    """Do it as a coroutine."""
+    _begin(word)
+    found = task_context().partial_result
+    if found is None:
+        await asyncio.sleep(LONG_S)
+    return found
 
 
 async def coroutine(word: str) -> None:
@@ -201,6 +227,7 @@ def plain(word: str) -> None:
 _BARS: dict[str, Any] = {"soft_timeout": SOFT_S, "hard_timeout": HARD_S}
 _SOFT: dict[str, Any] = {"soft_timeout": BRIEF_S}
 _HARD: dict[str, Any] = {"hard_timeout": BRIEF_S}
+_KEPT: dict[str, Any] = {"soft_timeout": BRIEF_S, "hard_timeout": 2 * BRIEF_S}
 _RETRIED: dict[str, Any] = {"autoretry_for": (Exception,), "max_retries": 3}
 TASKS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "coroutine": (coroutine, {**_BARS, **_RETRIED, "on_soft_timeout": ahook}),
@@ -208,6 +235,7 @@ TASKS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "stubborn": (stubborn, {**_BARS, "on_soft_timeout": ahook}),
     "function": (function, {**_BARS, **_RETRIED, "on_soft_timeout": hook}),
     "function, async hook": (function, {**_BARS, "on_soft_timeout": ahook}),
+    "stubborn, briefly": (stubborn, _HARD),
     "stuck": (stuck, _HARD),
     "told": (hold, _SOFT),
     "raising hook": (hold, {**_SOFT, "on_soft_timeout": raising}),
@@ -226,6 +254,9 @@ TASKS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "again": (again, {**_SOFT, "on_soft_timeout": hook, "bind": True, "max_retries": 3}),
     "brief": (function, _HARD),
     "abrief": (coroutine, _HARD),
+    "keeping": (keeping, {**_KEPT, "on_soft_timeout": saving}),
+    "keeping, async hook": (keeping, {**_KEPT, "on_soft_timeout": asaving}),
+    "akeeping": (akeeping, {**_KEPT, "on_soft_timeout": asaving}),
     "returning": (returning, _HARD),
     "close": (close, _HARD),
     "aclose": (aclose, _HARD),
