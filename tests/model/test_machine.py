@@ -115,7 +115,7 @@ class Scripts(RuleBasedStateMachine):
 
     @initialize(
         tasks=st.text("abcij", min_size=1, max_size=3),
-        resurrections=st.integers(0, 2),
+        resurrections=st.sampled_from([0, 1, 3, 3]),
         interruptions=st.integers(0, 3),
     )
     def begin(self, tasks: str, resurrections: int, interruptions: int) -> None:
