@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from relier.errors import StaleFenceError
+    from relier.protocol.migrations import SchemaRegistry
     from relier.tasks.context import TaskContext, task_context
     from relier.tasks.decorator import rl_task
     from relier.tasks.install import Relier
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Receipt",
     "Relier",
+    "SchemaRegistry",
     "StaleFenceError",
     "TaskContext",
     "__version__",
@@ -33,6 +35,7 @@ __all__ = [
 _HOMES = {
     "Receipt": "relier.tasks.receipt",
     "Relier": "relier.tasks.install",
+    "SchemaRegistry": "relier.protocol.migrations",
     "StaleFenceError": "relier.errors",
     "TaskContext": "relier.tasks.context",
     "idempotency_lock": "relier.tasks.lock",

@@ -20,7 +20,8 @@ from relier.errors import ConfigurationError
 ENV_PREFIX = "RELIER_"
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+socket")
-SECRETS = frozenset({"redis_password"})
+SECRETS = frozenset({"redis_password", "secret_key"})
+SHORTEST_SECRET_BYTES = 16
 
 Environment = Literal["production", "development"]
 AdmissionMode = Literal["window", "smooth"]
@@ -55,9 +56,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     checkpoint_max_inline_bytes: Annotated[int, Meta(ge=0, le=16_777_216)]
     checkpoint_backend: CheckpointBackend
     checkpoint_dir: Annotated[str, Meta(min_length=1)] | None
+    secret_key: str | None
+    require_signature: bool
     env: Environment
     log_level: LogLevel
     cluster_name: Name
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Return the keys of `secret_key`, the one that signs first."""
+        return _secrets(self.secret_key or "")
 
     def __repr__(self) -> str:
         """Show every setting, passwords masked."""
@@ -261,6 +269,22 @@ SETTINGS: tuple[Setting, ...] = (
         "Where the backend filesystem keeps them; each Redis gets a folder of its own in it.",
     ),
     Setting(
+        "secret_key",
+        "RELIER_SECRET_KEY",
+        None,
+        f"keys of {SHORTEST_SECRET_BYTES} bytes or more, with commas between them",
+        "Signs every task message: the first key signs, all verify. Unset: nothing is signed.",
+        str,
+    ),
+    Setting(
+        "require_signature",
+        "RELIER_REQUIRE_SIGNATURE",
+        False,
+        "true or false",
+        "Refuse task messages that nobody signed, such as those of stock producers.",
+        _lower,
+    ),
+    Setting(
         "env",
         "RELIER_ENV",
         "production",
@@ -325,15 +349,17 @@ def example_dotenv() -> str:
         "# Settings of relier, with their defaults. Copy to .env and uncomment what you change."
     ]
     for row in SETTINGS:
-        default = (
-            "" if row.default is None else f"{row.default:g}" if _is_number(row) else row.default
-        )
-        lines += ["", f"# {row.why}", f"# Takes {row.takes}.", f"#{row.variable}={default}"]
+        lines += ["", f"# {row.why}", f"# Takes {row.takes}."]
+        lines += [f"#{row.variable}={_written(row.default)}"]
     return "\n".join(lines) + "\n"
 
 
-def _is_number(row: Setting) -> bool:
-    return isinstance(row.default, int | float)
+def _written(default: object) -> str:
+    if default is None:
+        return ""
+    if isinstance(default, bool):
+        return str(default).lower()
+    return f"{default:g}" if isinstance(default, int | float) else str(default)
 
 
 def _refuse_unknown(overrides: Mapping[str, object]) -> None:
@@ -350,6 +376,11 @@ def _check_together(settings: Settings) -> None:
         raise ConfigurationError(
             "RELIER_CHECKPOINT_BACKEND is 'filesystem', which needs a folder: set "
             "RELIER_CHECKPOINT_DIR to one that every worker of the fleet shares"
+        )
+    if settings.require_signature and not settings.secret_key:
+        raise ConfigurationError(
+            "RELIER_REQUIRE_SIGNATURE is on, but there is no key to verify with: set "
+            "RELIER_SECRET_KEY here, in every producer and in every worker"
         )
 
 
@@ -377,6 +408,8 @@ def _checked(row: Setting, raw: object, *, source: str) -> object:
         value = msgspec.convert(value, _TYPES[row.name], strict=False)
         if row.name == "redis_url" and isinstance(value, str):
             _check_url(value)
+        if row.name == "secret_key" and isinstance(value, str):
+            _check_secrets(value)
     except (msgspec.ValidationError, ValueError) as problem:
         shown = _masked(row.name, raw)
         raise ConfigurationError(
@@ -391,6 +424,20 @@ def _check_timeouts(soft_s: float | None, hard_s: float | None) -> None:
             f"RELIER_SOFT_TIMEOUT ({soft_s:g}) is not below RELIER_HARD_TIMEOUT ({hard_s:g}): no "
             "task would live to see it; lower the first or raise the second"
         )
+
+
+def _secrets(text: str) -> tuple[str, ...]:
+    return tuple(each.strip() for each in text.split(",") if each.strip())
+
+
+def _check_secrets(text: str) -> None:
+    keys = _secrets(text)
+    if not keys:
+        raise ValueError("there is no key in it")
+    for number, key in enumerate(keys, start=1):
+        size = len(key.encode())
+        if size < SHORTEST_SECRET_BYTES:
+            raise ValueError(f"key {number} of {len(keys)} has only {size} bytes")
 
 
 def _check_url(url: str) -> None:

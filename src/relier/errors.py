@@ -119,6 +119,22 @@ class TaskNotRegisteredError(RelierError):
     """
 
 
+class PayloadIntegrityError(RelierError):
+    """A task message is not signed by a key that is trusted here, or not as it was signed.
+
+    The fault of whoever wrote it, or of a key that was not handed out: nothing of it was run. The
+    dead letter keeps it as it came; see `rl dlq inspect`.
+    """
+
+
+class SchemaMigrationError(RelierError):
+    """A message's arguments cannot be brought into the shape that its task takes now.
+
+    The migration's fault, or the deployment's: the dead letter keeps the message as it came. Mend
+    the migration, or deploy the newer code, then `rl dlq release`.
+    """
+
+
 class HardTimeoutError(RelierError):
     """A task was stopped because it ran longer than its hard timeout.
 

@@ -24,7 +24,7 @@ from relier.errors import (
     UnsupportedServerError,
 )
 from relier.store.embedded import EmbeddedServer
-from relier.worker.consumer import MOST_DEFERRALS
+from relier.worker.refusal import MOST_DEFERRALS
 from support import redis6
 from support.proxy import Proxy
 from support.redis6 import Redis6

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, assert_type
 
-from relier import Receipt, TaskContext, rl_task, task_context
+from relier import Receipt, SchemaRegistry, TaskContext, rl_task, task_context
 from relier.errors import AdmissionRejectedError
 
 
@@ -40,6 +40,16 @@ def notify(tenant: str, text: str) -> None:
 @rl_task(admission_key=lambda tenant, text: f"letters of {tenant}")
 def write(tenant: str, text: str) -> None:
     print(tenant, text)
+
+
+@SchemaRegistry.register_migration("add", from_version=1)
+def one_argument_more(args: Any, kwargs: Any) -> Any:
+    return (*args, 0), kwargs
+
+
+@SchemaRegistry.register_migration("add", from_version=2)
+def typed(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return args, {**kwargs, "z": 1}
 
 
 def refusal(error: AdmissionRejectedError) -> None:

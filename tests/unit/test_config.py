@@ -153,3 +153,34 @@ def test_no_password_reaches_a_log(url: str) -> None:
     assert "host" in shown
     for part in ("hunter2", "hunt", "er2@"):
         assert part not in shown
+
+
+@pytest.mark.parametrize("text", ["a key of 16 byte", "key number one of 2 , key number two of 2,"])
+def test_keys_are_divided_by_commas(text: str) -> None:
+    settings = load({"RELIER_SECRET_KEY": text})
+    assert settings.secrets == tuple(each.strip() for each in text.split(",") if each.strip())
+    assert not settings.require_signature
+
+
+@pytest.mark.parametrize(
+    "text", ["shortest-secret", "a key that is long enough,shortest-secret", ","]
+)
+def test_a_key_that_is_too_short_is_refused_and_not_shown(text: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"RELIER_SECRET_KEY is '\*\*\*'.*16 bytes"
+    ) as told:
+        load({"RELIER_SECRET_KEY": text})
+    assert "shortest-secret" not in str(told.value)
+
+
+def test_secrets_are_masked() -> None:
+    shown = repr(load({"RELIER_SECRET_KEY": "a key that nobody may see"}))
+    assert "nobody may see" not in shown
+    assert "secret_key='***'" in shown
+
+
+def test_signatures_are_required_only_with_a_key() -> None:
+    with pytest.raises(ConfigurationError, match="set RELIER_SECRET_KEY"):
+        load({"RELIER_REQUIRE_SIGNATURE": "true"})
+    env = {"RELIER_REQUIRE_SIGNATURE": "True", "RELIER_SECRET_KEY": "a key of 16 byte"}
+    assert load(env).require_signature

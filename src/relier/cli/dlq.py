@@ -54,7 +54,7 @@ def list_(asked: Asked, queue: str | None, limit: int) -> None:
 def inspect(asked: Asked, letter_id: str) -> None:
     """Show one dead letter: why, its message, and what happened to it."""
     store = asked.broker.store
-    found = deadletters.inspect(store, letter_id)
+    found = deadletters.inspect(store, letter_id, asked.broker.keyring)
     if found is None:
         raise _unknown(letter_id)
     if asked.answer(found):
@@ -71,6 +71,8 @@ def inspect(asked: Asked, letter_id: str) -> None:
         ("args", found.args),
         ("kwargs", found.kwargs if found.kwargs != "{}" else ""),
         ("retries", found.retries or ""),
+        ("schema version", found.schema_version or ""),
+        ("signature", words.signature(found.signature)),
         ("size", f"{found.size_bytes:,} bytes"),
         ("checkpoint", words.checkpoint(found.checkpoint, found.now_ms)),
         ("message", "" if found.readable else found.raw[:_RAW_SHOWN]),
@@ -91,10 +93,12 @@ def inspect(asked: Asked, letter_id: str) -> None:
 @dlq.command()
 @click.argument("letter_id", metavar="ID")
 @click.option("--raw", is_flag=True, help="Put a message that cannot be read back as it came.")
+@click.option("--trust", is_flag=True, help="Vouch for a message whose signature does not verify.")
 @common.command
-def release(asked: Asked, letter_id: str, raw: bool) -> int:
+def release(asked: Asked, letter_id: str, raw: bool, trust: bool) -> int:
     """Put a dead letter back into its queue, as a new life of its task."""
-    found = deadletters.release(asked.broker.store, letter_id, raw=raw)
+    broker = asked.broker
+    found = deadletters.release(broker.store, letter_id, broker.keyring, raw=raw, trust=trust)
     if found is None:
         raise _unknown(letter_id)
     if asked.answer(found):

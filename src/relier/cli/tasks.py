@@ -83,7 +83,7 @@ def inflight_(asked: Asked, follow: bool, worker: str | None, limit: int) -> Non
 def inspect(asked: Asked, task_id: str) -> None:
     """Show everything known of one task: its record, its place, its timeline, its result."""
     store = asked.broker.store
-    found = questions.inspect(store, task_id)
+    found = questions.inspect(store, task_id, asked.broker.keyring)
     if found is None:
         raise NotFoundError(
             f"nothing is known of task {task_id}: the record of an ended task is kept for an hour. "
@@ -123,6 +123,8 @@ def _pairs(found: TaskDetail) -> list[tuple[str, object]]:
         ("args", found.args),
         ("kwargs", found.kwargs if found.kwargs != "{}" else ""),
         ("checkpoint", words.checkpoint(found.checkpoint, found.now_ms)),
+        ("schema version", found.schema_version or ""),
+        ("signature", words.signature(found.signature)),
         ("result", result[:500]),
         ("reason", found.reason),
         ("error", found.error),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from relier.ops.events import Event
+    from relier.ops.messages import Signature
     from relier.ops.saved import Saved
 
 WIDE = 110
@@ -76,6 +77,14 @@ def styled(word: str) -> Text:
     from rich.text import Text
 
     return Text(word, style=STYLES.get(word, ""))
+
+
+def signature(found: Signature | None) -> str:
+    """Return a message's envelope in words; "" when there is no message."""
+    if found is None:
+        return ""
+    by = f", key {found.key_id} (envelope {found.version})" if found.key_id else ""
+    return f"{found.verdict}{by}"
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:

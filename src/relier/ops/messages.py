@@ -6,6 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from relier.protocol import envelope
+from relier.protocol.envelope import Keyring, Verdict
+from relier.protocol.migrations import VERSION_HEADER
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -18,7 +22,8 @@ class Message:
         kwargs: its keyword arguments, likewise.
         retries: which retry it is; 0 for the first run.
         origin: the process that dispatched it.
-        size_bytes: of the whole message.
+        schema_version: of its arguments.
+        raw: the whole message.
     """
 
     task_id: str
@@ -27,7 +32,8 @@ class Message:
     kwargs: str
     retries: int
     origin: str
-    size_bytes: int
+    schema_version: int
+    raw: bytes
 
 
 def read(raw: bytes) -> Message | None:
@@ -44,10 +50,47 @@ def read(raw: bytes) -> Message | None:
         name=str(headers["task"]),
         args=_shown(headers.get("argsrepr")),
         kwargs=_shown(headers.get("kwargsrepr")),
-        retries=int(headers["retries"]) if str(headers.get("retries")).isdigit() else 0,
+        retries=_number(headers.get("retries")),
         origin=_shown(headers.get("origin")),
-        size_bytes=len(raw),
+        schema_version=_number(headers.get(VERSION_HEADER)) or 1,
+        raw=raw,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A message's envelope in words.
+
+    Args:
+        verdict: what came of verifying it with the keys of this process.
+        version: of the envelope; 0 when there is none.
+        key_id: of the key that signed it, or "".
+    """
+
+    verdict: str
+    version: int
+    key_id: str
+
+
+def signature(raw: bytes, keyring: Keyring) -> Signature | None:
+    """Verify a raw message; None when it is no task message."""
+    seal = keyring.judge(raw)
+    if seal.verdict is Verdict.NO_TASK:
+        return None
+    return Signature(seal.verdict.value, seal.version, seal.key_id)
+
+
+def signed_anew(raw: str, keyring: Keyring) -> str:
+    """Return a task message with an envelope of ours in place of any other."""
+    payload = json.loads(raw)
+    payload["headers"].pop(envelope.HEADER, None)
+    if keyring.signs:
+        payload["headers"][envelope.HEADER] = keyring.seal_raw(json.dumps(payload))
+    return json.dumps(payload)
+
+
+def _number(value: Any) -> int:
+    return int(value) if str(value).isdecimal() else 0
 
 
 def _shown(value: Any) -> str:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from relier.ops import events, fleet, inflight, messages, saved
 from relier.ops.events import Event
-from relier.ops.messages import Message
+from relier.ops.messages import Message, Signature
 from relier.ops.saved import Saved
+from relier.protocol.envelope import Keyring
 from relier.store import fleet as store_fleet
 from relier.store import reading
 from relier.store.client import Store
@@ -68,6 +69,8 @@ class TaskDetail:
         life: which life of its id; an ended or dead one that is dispatched anew begins another.
         args, kwargs: as its producer printed them; "" once the message is gone.
         blame: deaths of its own process; ``interruptions``: of a whole worker with neighbours.
+        schema_version: of its arguments; 0 once its message is gone.
+        signature: of its message: who vouches for it; None once the message is gone.
         result: Celery's state of the result, or "" when it is not in this database.
         reason, error: of a dead letter, else "".
         checkpoint: what it saved last, or None.
@@ -90,6 +93,8 @@ class TaskDetail:
     due_ms: int | None
     args: str
     kwargs: str
+    schema_version: int
+    signature: Signature | None
     result: str
     result_value: str
     reason: str
@@ -140,8 +145,12 @@ def listing(
     return Listing(tuple(rows), totals, limit, now_ms)
 
 
-def inspect(store: Store, task_id: str) -> TaskDetail | None:
-    """Find out everything about one task; None when nothing is known of it."""
+def inspect(store: Store, task_id: str, keyring: Keyring) -> TaskDetail | None:
+    """Find out everything about one task; None when nothing is known of it.
+
+    Args:
+        keyring: the keys to verify its message with.
+    """
     record = reading.records(store, [task_id])[0]
     queues = store_fleet.known_queues(store)
     since_ms = int(record.get("at") or 0)
@@ -177,6 +186,8 @@ def inspect(store: Store, task_id: str) -> TaskDetail | None:
         due_ms=int(record["due"]) if record.get("due") else None,
         args=message.args if message else "",
         kwargs=message.kwargs if message else "",
+        schema_version=message.schema_version if message else 0,
+        signature=messages.signature(message.raw, keyring) if message else None,
         result=meta[0],
         result_value=meta[1],
         reason=letter.reason if letter else "",

@@ -16,6 +16,8 @@ HARD_TIMEOUT = "hard_timeout"
 """Why a task that was stopped is a dead letter."""
 REJECTED = "rejected"
 """Why a task that raised ``Reject(requeue=False)`` is one."""
+MIGRATION = "migration"
+"""Why a task is one whose arguments could not be brought into their present shape."""
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 from relier.config import Settings
 from relier.protocol import outcome
 from relier.protocol.admission import Rules
+from relier.protocol.envelope import Keyring
 from relier.store.address import Address
 from relier.store.checkpoint_files import CheckpointFiles, files_of
 from relier.store.client import AsyncStore, Store
@@ -30,6 +31,7 @@ class Broker:
         self.settings = settings
         self.keys = Keys(prefix)
         self.admission = Rules.of(settings)
+        self.keyring = Keyring(settings.secrets, required=settings.require_signature)
         self._async_stores: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncStore]
         self._async_stores = WeakKeyDictionary()
 

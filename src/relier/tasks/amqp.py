@@ -15,12 +15,18 @@ from relier.errors import (
     RedisConnectionError,
     RelierError,
 )
+from relier.protocol import envelope
 from relier.protocol.admission import Tenant
 from relier.protocol.identity import generation
+from relier.protocol.migrations import VERSION_HEADER
 from relier.store.client import judge
 from relier.tasks.task import Protected
-from relier.worker import publish
+from relier.worker import publish, versions
+from relier.worker.grip import REQUEST_KEY
 from relier.worker.transport import Transport
+
+_OF_ANOTHER = (envelope.HEADER, VERSION_HEADER, REQUEST_KEY, publish.REDELIVERED_HEADER)
+"""What Celery copies on retry with the custom headers, and was an earlier message's."""
 
 
 class _Acquired:
@@ -63,8 +69,14 @@ class AMQP(amqp.AMQP):
         def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:
             # Celery copies custom headers when it retries: whatever token is there is another's.
             headers = {**(options.pop("headers", None) or {})}
-            headers.pop(publish.REDELIVERED_HEADER, None)
+            for copied in _OF_ANOTHER:
+                headers.pop(copied, None)
             headers.update(publish.own_headers(message.headers.get("id", "")))
+            version = versions.of_publish(name, options)
+            if version > 1:
+                headers[VERSION_HEADER] = version
+            if isinstance(message.body, tuple):
+                versions.stamp(message.body[2])
             tenant = self._tenant(name, message)
             try:
                 with publish.on_account_of(tenant):

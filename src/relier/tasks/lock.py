@@ -184,7 +184,7 @@ class idempotency_lock:  # noqa: N801 - used as a context manager
             )
         if asked.verdict == "done":
             self.already_executed = True
-            self.cached_result = replay.read_value(asked.result).value
+            self.cached_result = replay.read_value(self._app, asked.result).value
         return True
 
     def _check_kept(self, ours: bool, *, failed: bool) -> None:

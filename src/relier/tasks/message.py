@@ -20,7 +20,9 @@ from kombu import serialization
 from kombu.exceptions import EncodeError
 
 from relier.errors import PayloadError
+from relier.protocol import envelope
 from relier.protocol.identity import TOKEN_HEADER
+from relier.protocol.migrations import VERSION_HEADER, SchemaRegistry
 from relier.store.publishing import Outgoing
 from relier.worker import publish
 from relier.worker.delivery import until_ms
@@ -44,6 +46,7 @@ class MessageTemplate:
 
     def __init__(self, task: Any, queue: str, options: dict[str, Any]) -> None:
         self._app = task.app
+        self._keyring = task.app.relier.broker.keyring
         self._name: str = task.name
         self._check = task.__header__ if task.typing else None
         self._call_key = task.call_key
@@ -81,9 +84,14 @@ class MessageTemplate:
         content_type, encoding, body = self._body(args, kwargs, plain)
         headers = self._headers_of(task_id, token, args, kwargs, plain)
         properties = {**self._properties, "correlation_id": task_id, "delivery_tag": token}
+        text = base64.b64encode(body).decode("ascii")
+        if self._keyring.signs:
+            headers[envelope.HEADER] = self._keyring.seal(
+                headers, properties, content_type, encoding, text
+            )
         raw = _encode(
             {
-                "body": base64.b64encode(body).decode("ascii"),
+                "body": text,
                 "content-encoding": encoding,
                 "content-type": content_type,
                 "headers": headers,
@@ -122,6 +130,9 @@ class MessageTemplate:
         headers = {**self._headers, "id": task_id, "root_id": task_id, TOKEN_HEADER: token}
         headers["argsrepr"] = repr(args) if plain else saferepr(args, self._repr_size)
         headers["kwargsrepr"] = repr(kwargs) if plain else saferepr(kwargs, self._repr_size)
+        version = SchemaRegistry.version(self._name)
+        if version > 1:
+            headers[VERSION_HEADER] = version
         if self._expires is not None:
             headers["expires"] = self._expiry()
         parent = get_current_worker_task()

@@ -11,7 +11,7 @@ from relier.errors import ConfigurationError
 from relier.protocol.admission import Tenant, TenantOf
 from relier.tasks.dispatch import Dispatcher
 from relier.tasks.receipt import Receipt, Receipts
-from relier.worker import publish
+from relier.worker import publish, versions
 from relier.worker.execution import Execution, Run
 from relier.worker.idempotency import CallKey, call_key
 from relier.worker.pinning import derived_id
@@ -82,6 +82,15 @@ class Protected:
             limit = self.app.relier.broker.admission.tenant_limit  # type: ignore[attr-defined]
         return Tenant(self.admission_tenant_of(args, kwargs), limit) if limit else None
 
+    def apply_async(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
+        """Dispatch as Celery does; ``schema_version=`` says that the arguments are of another."""
+        task = self
+        if versions.differs(self.name, options):  # type: ignore[attr-defined]
+            # A signature out of an older message, say: its arguments do not fit the present body.
+            task = object.__new__(type(self))
+            task.__dict__.update(self.__dict__, typing=False, _dump_pydantic_arguments=None)
+        return super(Protected, task).apply_async(args, kwargs, *rest, **options)  # type: ignore[misc]
+
     def retry(self, *args: Any, **kwargs: Any) -> Any:
         """Retry as Celery does; the next generation is released by the commit."""
         run = self._run()
@@ -124,7 +133,7 @@ class ChordUnlock(Protected):
         parent = publish.parent()
         if parent is not None and not task_id:
             task_id = derived_id(parent, f"unlock {args[0]}")
-        return super().apply_async(args, kwargs, task_id=task_id, **options)  # type: ignore[misc]
+        return super().apply_async(args, kwargs, task_id=task_id, **options)
 
 
 class RelierTask(Protected, Task):
@@ -155,7 +164,7 @@ class RelierTask(Protected, Task):
         Raises:
             PayloadError: the task is idempotent, and an argument has no canonical form.
         """
-        if self.call_key is not None:
+        if self.call_key is not None and not versions.differs(self.name, options):
             self.call_key.of(args or (), kwargs or {})
         return super().apply_async(args, kwargs, **options)
 

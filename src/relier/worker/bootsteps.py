@@ -9,7 +9,7 @@ from celery import bootsteps, signals
 
 from relier.errors import ConfigurationError, RedisConnectionError
 from relier.phoenix.service import Phoenix
-from relier.worker import timing
+from relier.worker import timing, versions
 from relier.worker.membership import Membership
 from relier.worker.transport import Transport
 
@@ -55,6 +55,7 @@ class Fleet(bootsteps.StartStopStep):
                 logger.warning("could not give claims back (%s); they will be reaped", error)
 
     def _join(self, consumer: Any, membership: Membership) -> None:
+        versions.check(consumer.app)
         membership.pool = _pool_name(consumer)
         membership.concurrency = consumer.pool.num_processes or 1
         membership.name = consumer.hostname

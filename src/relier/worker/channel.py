@@ -14,13 +14,11 @@ from kombu.transport import virtual
 from redis import exceptions
 
 from relier.errors import RedisConnectionError
-from relier.protocol.identity import Claim
 from relier.store import claiming
-from relier.store.broker import Broker
 from relier.store.claiming import Claimed, Harvest, Unread
 from relier.store.client import judge
 from relier.store.operations import Operation
-from relier.worker import delivery
+from relier.worker import delivery, refusal
 from relier.worker.membership import Membership
 from relier.worker.plainchannel import PlainChannel
 
@@ -302,6 +300,7 @@ class Channel(PlainChannel):
     def _deliver_claimed(self, claimed: Claimed) -> None:
         """Deliver one message; whatever is wrong with it stays its own affair."""
         try:
+            delivery.verify(claimed, self.broker.keyring)
             payload = delivery.read(claimed)
             held = delivery.adopt(claimed, payload)
             early_ms = delivery.early_by_ms(payload)
@@ -312,6 +311,8 @@ class Channel(PlainChannel):
             self.connection._deliver(payload, claimed.claim.queue)
             if claimed.claim.queue in self._no_ack:
                 self.membership.end(claimed.claim.tag, "not to be acknowledged")
+        except delivery.UntrustedError as error:
+            refusal.refuse(self.membership, claimed, error)
         except delivery.UnreadableError as error:
             self._bury(claimed, str(error))
         except self.connection_errors as error:
@@ -345,7 +346,7 @@ class Channel(PlainChannel):
         if tag in self.qos._delivered:
             # It failed in its consumer's hands: the credit that it took must come back.
             self.qos.ack(tag)
-        bury(self.membership.broker, claimed.claim, Unread("", ""), error)
+        refusal.bury(self.membership.broker, claimed.claim, Unread("", ""), error)
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
         """Claim one message, or return None."""
@@ -364,7 +365,11 @@ class Channel(PlainChannel):
             raise
         for claimed in harvest.claimed:
             try:
+                delivery.verify(claimed, self.broker.keyring)
                 payload = delivery.read(claimed)
+            except delivery.UntrustedError as error:
+                refusal.refuse(membership, claimed, error)
+                continue
             except delivery.UnreadableError as error:
                 self._bury(claimed, str(error))
                 continue
@@ -398,17 +403,3 @@ class Channel(PlainChannel):
             except RedisConnectionError as error:
                 logger.warning("could not give claims back (%s); they will be reaped", error)
         super().close()
-
-
-def bury(broker: Broker, claim: Claim, who: Unread, error: str, name: str = "") -> None:
-    """Send a message that cannot be run to the dead letters, and say so."""
-    letter = {"reason": "unreadable", "error": error, "name": name}
-    letter_id = who.task_id or f"raw-{claim.worker}-{claim.number}"
-    if broker.store.run(claiming.bury(broker.keys, claim, who, letter_id, letter)):
-        logger.error(
-            "a message of queue %s cannot be run and is a dead letter now: %s; "
-            "see `rl dlq inspect %s`",
-            claim.queue,
-            error,
-            letter_id,
-        )

@@ -9,19 +9,23 @@ from typing import Any, ClassVar
 from celery.app.task import Context
 from celery.worker.consumer import Consumer as CeleryConsumer
 
-from relier.errors import RelierError, TaskNotRegisteredError
-from relier.store import claiming
+from relier.errors import PayloadIntegrityError, RelierError, TaskNotRegisteredError
+from relier.protocol import migrations
+from relier.protocol.migrations import SchemaRegistry
 from relier.store.preflight import preflight
+from relier.worker import versions
 from relier.worker.bootsteps import Fleet
-from relier.worker.channel import bury
 from relier.worker.execution import Execution
 from relier.worker.grip import REQUEST_KEY
 from relier.worker.membership import Held, Membership
+from relier.worker.refusal import bury, put_off
 
 logger = logging.getLogger(__name__)
 
-MOST_DEFERRALS = 20
-"""1, 2, 4 .. 32 s: about nine minutes for a worker that knows the task to come up."""
+_OLD_PROTOCOL = (
+    "the message has no task in its headers, where a signature would cover it, and "
+    "RELIER_REQUIRE_SIGNATURE is on: set task_protocol to 2 in its producer"
+)
 
 
 class Consumer(CeleryConsumer):
@@ -49,6 +53,56 @@ class Consumer(CeleryConsumer):
                 raise
         return connection
 
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
+        """Return what Celery calls with each message, behind our own look at it."""
+        handle = super().create_task_handler(*args, **kwargs)
+
+        def on_task_received(message: Any) -> None:
+            if self._may_run(message):
+                handle(message)
+
+        return on_task_received
+
+    def _may_run(self, message: Any) -> bool:
+        headers = message.headers
+        if not isinstance(headers, dict):
+            return True
+        if "task" in headers:
+            return not self._is_newer(message)
+        if self._membership.broker.keyring.required:
+            # Protocol 1 has its task in the body, which no envelope of ours speaks for.
+            error = PayloadIntegrityError(_OLD_PROTOCOL)
+            self._bury(message, f"{type(error).__name__}: {error}", reason="integrity")
+            return False
+        return True
+
+    def _is_newer(self, message: Any) -> bool:
+        """Leave a message to a newer worker that has arguments of a version unknown here."""
+        headers = message.headers
+        name, version = headers["task"], versions.of_message(headers)
+        ours = SchemaRegistry.version(name) if version > 1 else 1
+        if version <= ours or name not in self.strategies:
+            return False
+        tag = message.delivery_tag
+        held = self._membership.held.get(tag)
+        if held is None or held.outcome is not None:
+            return False  # what follows from an outcome does not depend on the arguments
+        self._membership.free(tag)
+        error = migrations.newer(name, version, ours)
+        verdict = put_off(self._membership.broker, held.claim, held.who, name, "newer", error)
+        logger.warning(
+            "message %s has arguments of %s in version %d, this worker knows %d: %s",
+            held.who.task_id,
+            name,
+            version,
+            ours,
+            verdict,
+        )
+        if verdict == "buried":
+            self._fail(message, held.who.task_id, error)
+        message.ack_log_error(logger, self.connection_errors)
+        return True
+
     def on_unknown_message(self, _body: Any, message: Any) -> None:
         """Bury a message that carries no task."""
         self._bury(message, "no task in its headers")
@@ -75,18 +129,7 @@ class Consumer(CeleryConsumer):
             f"no worker knew {name!r} for as long as it was kept; import its module in a worker, "
             "then `rl dlq release`"
         )
-        letter = {"reason": "unregistered", "error": f"{type(error).__name__}: {error}"}
-        letter["name"] = name
-        verdict = broker.store.run(
-            claiming.defer(
-                broker.keys,
-                held.claim,
-                held.who,
-                delay_ms=0,
-                most_deferrals=MOST_DEFERRALS,
-                letter=letter,
-            )
-        )
+        verdict = put_off(broker, held.claim, held.who, name, "unregistered", error)
         logger.error(
             "this worker does not know the task %r of message %s: %s. Import its module "
             "(--include) if it should.",
@@ -140,7 +183,7 @@ class Consumer(CeleryConsumer):
     def _take(self, message: Any) -> Held | None:
         return self._membership.free(message.delivery_tag)
 
-    def _bury(self, message: Any, error: str) -> None:
+    def _bury(self, message: Any, error: str, reason: str = "unreadable") -> None:
         held = self._take(message)
         if held is not None and held.outcome is not None:
             task_id = held.who.task_id
@@ -148,5 +191,5 @@ class Consumer(CeleryConsumer):
         elif held is not None:
             headers = message.headers if isinstance(message.headers, dict) else {}
             name = str(headers.get("task", ""))
-            bury(self._membership.broker, held.claim, held.who, error, name)
+            bury(self._membership.broker, held.claim, held.who, error, name, reason=reason)
         message.ack_log_error(logger, self.connection_errors)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from kombu.utils.json import loads
 
-from relier.protocol import identity
+from relier.protocol import envelope, identity
+from relier.protocol.envelope import Keyring, Seal, Verdict
 from relier.protocol.identity import TOKEN_HEADER
 from relier.store.claiming import Claimed, Unread
 from relier.worker.grip import ETA_KEY, REQUEST_KEY
@@ -19,14 +20,34 @@ class UnreadableError(ValueError):
     """The element is no message of kombu's; the text says what is wrong with it."""
 
 
-def read(claimed: Claimed) -> dict[str, Any]:
+class UntrustedError(ValueError):
+    """Nobody who is trusted here vouches for the message; the text says why, and what to do.
+
+    Args:
+        seal: what came of verifying it.
+    """
+
+    def __init__(self, why: str, seal: Seal) -> None:
+        super().__init__(why)
+        self.seal = seal
+
+    @property
+    def newer(self) -> bool:
+        """Return whether a newer worker may be able to verify it."""
+        return self.seal.verdict is Verdict.NEWER
+
+
+def read(claimed: Claimed, *, plain: bool = False) -> dict[str, Any]:
     """Decode an element of a list.
+
+    Args:
+        plain: make nothing but JSON's own types of it, whatever types it names.
 
     Raises:
         UnreadableError: it is not JSON, or lacks what every kombu message has.
     """
     try:
-        payload = loads(claimed.raw)
+        payload = loads(claimed.raw, object_hook=None) if plain else loads(claimed.raw)
     except (ValueError, TypeError, RecursionError) as error:
         raise UnreadableError(f"not JSON: {error}") from error
     if not isinstance(payload, dict):
@@ -41,6 +62,19 @@ def read(claimed: Claimed) -> dict[str, Any]:
     return payload
 
 
+def verify(claimed: Claimed, keyring: Keyring) -> None:
+    """Refuse a task message that nobody vouches for, before anything of it is believed.
+
+    Raises:
+        UntrustedError: its envelope is not one of ours, or there is none and there must be.
+    """
+    if not keyring.signs:
+        return
+    seal = keyring.judge(claimed.raw)
+    if why := envelope.refusal(seal, keyring):
+        raise UntrustedError(why, seal)
+
+
 def adopt(claimed: Claimed, payload: dict[str, Any]) -> Held:
     """Let the claim's tag stand in for the message's, and the claim travel with the message.
 
@@ -52,23 +86,37 @@ def adopt(claimed: Claimed, payload: dict[str, Any]) -> Held:
     """
     properties = payload["properties"]
     tag = str(properties["delivery_tag"])
-    held = Held(claimed.claim, tag, claimed.outcome, claimed.replays, _who(payload, tag))
+    who = Unread(*named(payload)[:2])
+    held = Held(claimed.claim, tag, claimed.outcome, claimed.replays, who)
     properties["delivery_tag"] = claimed.claim.tag
     properties[REQUEST_KEY] = held
     return held
 
 
-def _who(payload: dict[str, Any], delivery_tag: str) -> Unread:
+class Named(NamedTuple):
+    """What a message says it is; all "" when it carries no task."""
+
+    task_id: str
+    token: str
+    name: str
+
+
+def named(payload: dict[str, Any]) -> Named:
+    """Return which task a message says it is, and by which publish.
+
+    Raises:
+        UnreadableError: its headers are not a task's.
+    """
     headers = payload.get("headers")
     if headers is None or (isinstance(headers, dict) and "task" not in headers):
-        return Unread("", "")
+        return Named("", "", "")
     try:
         found = msgspec.convert(headers, _Headers)
         f"{found.id}{found.task}".encode()
-        who = identity.identify(headers, delivery_tag)
+        who = identity.identify(headers, str(payload["properties"]["delivery_tag"]))
     except (msgspec.ValidationError, UnicodeEncodeError, ValueError, OverflowError) as error:
         raise UnreadableError(f"its headers are not a task's: {error}") from error
-    return Unread(who.task_id, who.token)
+    return Named(who.task_id, who.token, who.name)
 
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
@@ -90,6 +138,7 @@ class _Headers(msgspec.Struct):
     parent_id: str | None = None
     group: str | None = None
     shadow: str | None = None
+    rl_v: Annotated[int, msgspec.Meta(ge=1, le=2**31)] | None = None
 
 
 def early_by_ms(payload: dict[str, Any]) -> int:

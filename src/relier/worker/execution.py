@@ -31,15 +31,16 @@ from celery.exceptions import (
 )
 from celery.utils.serialization import get_pickleable_etype, get_pickleable_exception
 
-from relier.errors import HardTimeoutError, RedisConnectionError
-from relier.protocol import identity
+from relier.errors import HardTimeoutError, RedisConnectionError, SchemaMigrationError
+from relier.protocol import identity, migrations
 from relier.protocol.identity import Claim, Identity
-from relier.protocol.outcome import HARD_TIMEOUT, REJECTED, Outcome, printable
+from relier.protocol.migrations import VERSION_HEADER, SchemaRegistry
+from relier.protocol.outcome import HARD_TIMEOUT, MIGRATION, REJECTED, Outcome, printable
 from relier.protocol.timeouts import overdue
 from relier.store import reaping, running
 from relier.store.operations import Operation
 from relier.store.running import Kept, Started
-from relier.worker import consequences, fusion, replay, telling
+from relier.worker import consequences, fusion, replay, telling, versions
 from relier.worker.checkpoints import Checkpoints
 from relier.worker.ended import Ended
 from relier.worker.grip import REQUEST_KEY, Grip
@@ -148,6 +149,7 @@ class Execution:
         request.relier_run = run
         ended: Ended | None = None
         try:
+            versions.stamp_received(request)
             if run.started.verdict == "replay":
                 return self._replayed(run)
             ended = self._end_without_running(run, keyless)
@@ -171,7 +173,7 @@ class Execution:
         if keyless is not None:
             return self._failed(keyless)
         if run.started.done:
-            return replay.read_value(run.started.done)
+            return replay.read_value(run.task.app, run.started.done)
         return None
 
     def _find_key(self, run: Run) -> Exception | None:
@@ -179,6 +181,7 @@ class Execution:
         if self._call_key is None:
             return None
         try:
+            self._migrate(run.request)
             run.key = self._call_key.of(run.request.args, run.request.kwargs)
         except Exception as error:  # noqa: BLE001 - the task's own function may say the key
             return error
@@ -247,12 +250,30 @@ class Execution:
 
     def _run_function(self, run: Run) -> Any:
         task, request = run.task, run.request
+        self._migrate(request)
         if task_has_custom(task, "before_start"):
             task.before_start(request.id, request.args, request.kwargs)
         if self._publishes_late:
             with held_back(run.outbox):
                 return self._call(*request.args, **request.kwargs)
         return self._call(*request.args, **request.kwargs)
+
+    def _migrate(self, request: Context) -> None:
+        """Bring the arguments into the shape that the body takes, if they are not in it.
+
+        It is done under the started claim and its time limits, so that a migration which hangs or
+        kills its process is bounded like a body that does; an idempotent call's key, though, is
+        found before its start, and is that of its present arguments.
+        """
+        name = self._task.name
+        version, ours = versions.of_message(vars(request)), SchemaRegistry.version(name)
+        if version > ours:
+            raise migrations.newer(name, version, ours)
+        if version < ours:
+            request.args, request.kwargs = SchemaRegistry.migrate(
+                name, version, request.args, request.kwargs
+            )
+            setattr(request, VERSION_HEADER, ours)
 
     def _run_timed(self, run: Run) -> Any:
         assert self._timing is not None
@@ -287,7 +308,10 @@ class Execution:
             cause.__traceback__ = error.__traceback__
         etype = get_pickleable_etype(type(error))
         einfo = ExceptionInfo(exc_info=(etype, cause, cause.__traceback__))
-        return Ended(states.FAILURE, cause, einfo, "failed" if self._task.dead_letter else "")
+        letter = "failed" if self._task.dead_letter else ""
+        if isinstance(error, SchemaMigrationError):
+            letter = MIGRATION
+        return Ended(states.FAILURE, cause, einfo, letter)
 
     def _settle(self, run: Run, ended: Ended) -> Any:
         """Commit, let the consequences follow, and answer Celery."""

@@ -80,8 +80,10 @@ class Membership:
 
     def __repr__(self) -> str:
         # Constant: kombu keys its connection pools by the text of the transport options. What is
-        # published through one is asked its limits, so apps with other limits have other pools.
-        return f"<Membership of {self.broker.address.public}, {self.broker.admission}>"
+        # published through one is asked its limits and signed by its keys, so apps with others
+        # have other pools.
+        broker = self.broker
+        return f"<Membership of {broker.address.public}, {broker.admission}, {broker.keyring!r}>"
 
     def __json__(self) -> str:
         # `celery inspect stats` sends the transport options to whoever asks.

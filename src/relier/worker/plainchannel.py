@@ -7,7 +7,6 @@ from urllib.parse import urlsplit
 
 import redis
 from kombu.transport import redis as kombu_redis
-from kombu.utils.json import dumps
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -63,7 +62,8 @@ class PlainChannel(kombu_redis.Channel):
         headers = message["headers"]
         delay_ms = delivery.until_ms(headers["eta"]) if headers.get("eta") else 0
         suffix = self._suffix(self.priority(self._get_message_priority(message, reverse=False)))
-        outgoing = publish.outgoing(message, suffix, max(delay_ms, 0), dumps(message))
+        raw = publish.signed(message, self.broker.keyring)
+        outgoing = publish.outgoing(message, suffix, max(delay_ms, 0), raw)
         publish.send(self.broker, queue, outgoing, self._suffixes, publish.account())
         if queue in self._expires:
             with self.conn_or_acquire() as client:

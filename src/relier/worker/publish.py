@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celery._state import get_current_worker_task
+from kombu.utils.json import dumps
 
-from relier.protocol import identity
+from relier.protocol import envelope, identity
 from relier.protocol.admission import Tenant
+from relier.protocol.envelope import Keyring
 from relier.protocol.identity import TOKEN_HEADER
 from relier.store import publishing
 from relier.store.admission import Admission
@@ -127,6 +129,18 @@ def is_task(message: dict[str, Any]) -> bool:
     """Return whether a kombu message carries a task (protocol 2)."""
     headers = message.get("headers") or {}
     return "task" in headers and "id" in headers
+
+
+def signed(message: dict[str, Any], keyring: Keyring) -> str:
+    """Return a task message as it goes into its queue, with an envelope of this very publish.
+
+    Whatever envelope it has is of an earlier one: Celery copies headers when it retries.
+    """
+    headers = message["headers"]
+    headers.pop(envelope.HEADER, None)
+    if keyring.signs:
+        headers[envelope.HEADER] = keyring.seal_raw(dumps(message))
+    return str(dumps(message))
 
 
 def outgoing(message: dict[str, Any], suffix: str, delay_ms: int, raw: str | bytes) -> Outgoing:

@@ -63,7 +63,7 @@ def read(task: Any, data: bytes) -> Ended:
     """
     outcome = decode(data)
     if outcome.state == states.SUCCESS:
-        return _success(outcome.value)
+        return _success(task.app, outcome.value)
     error = _exception(task, outcome)
     if outcome.state == states.RETRY:
         return Ended(states.RETRY, Retry(exc=error), None)
@@ -143,15 +143,19 @@ def encode_value(app: Any, value: Any) -> bytes:
     return outcomes.encode_value(_value(app, value))
 
 
-def read_value(data: bytes) -> Ended:
+def read_value(app: Any, data: bytes) -> Ended:
     """Return the success that an idempotency key kept."""
-    return _success(outcomes.decode_value(data))
+    return _success(app, outcomes.decode_value(data))
 
 
-def _success(value: Value | None) -> Ended:
+def _success(app: Any, value: Value | None) -> Ended:
     if value is None:
         return Ended(states.SUCCESS, None)
-    accept = prepare_accept_content([value.content_type])
+    # It comes out of Redis like a result: no more is unpickled of it than of one.
+    conf = app.conf
+    accept = prepare_accept_content(
+        [conf.result_serializer, *(conf.result_accept_content or conf.accept_content)]
+    )
     decoded = loads(value.data, value.content_type, value.content_encoding, accept=accept)
     return Ended(states.SUCCESS, decoded)
 

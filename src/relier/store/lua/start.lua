@@ -34,7 +34,7 @@ if mine[3] then
   return {'replay', '0', 0, 0, root, of}
 end
 
-local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token, 'k', 'y', 'cp', 'x')
+local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token, 'k', 'y', 'cp', 'x', 'u')
 if mine[2] then
   local fence, starts, returns = string.match(mine[2], '^(%d+)|(%d+)|(%d+)|')
   local done = ARGV[15] ~= '' and redis.call('HGET', ARGV[15], 'v') or ''
@@ -86,6 +86,8 @@ end
 redis.call('HSET', KEYS[3], 's', 'r', 'g', int(asked), 'q', ARGV[7], 'w', worker, 'c', n, 'f', int(fence),
   'a', starts, 'st', int(now_ms), 't:' .. token, life .. ':' .. int(asked))
 if ARGV[10] ~= '' then redis.call('HSET', KEYS[3], 'm', ARGV[10]) end
+-- It found a worker that can run it: a later generation that waits for one is put off from the beginning again.
+if r[16] then redis.call('HDEL', KEYS[3], 'u') end
 redis.call('PEXPIRE', KEYS[3], ARGV[8])
 redis.call('HSET', KEYS[2], 's:' .. n, table.concat({int(fence), starts, returns, id}, '|'))
 event(KEYS[5], 'started', id, worker, n, int(fence))
