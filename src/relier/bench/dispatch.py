@@ -9,28 +9,36 @@ from typing import Any
 
 from relier.bench.figures import Figure, Spread, ratios
 from relier.bench.lab import Effort, Lab
-from relier.bench.workload import RELIER, VANILLA
+from relier.bench.workload import GUARDED, RELIER, VANILLA
 
 NAME = "dispatch"
 _BAR = 0.5
 _WARM_UP = 50
 _MS = 1_000
+_FLAVOURS = {RELIER: "", GUARDED: ", signed and within a limit"}
 
 
 def measure(lab: Lab, effort: Effort) -> list[Figure]:
     """Take the p50 of sequential dispatches, in turns; results on, nobody consuming."""
-    vanilla, ours = lab.task(VANILLA, "add"), lab.task(RELIER, "add")
-    delays, pushes, apushes = [], [], []
+    vanilla = lab.task(VANILLA, "add")
+    delays: list[float] = []
+    pushes: dict[str, list[float]] = {flavour: [] for flavour in _FLAVOURS}
+    apushes: dict[str, list[float]] = {flavour: [] for flavour in _FLAVOURS}
     for _ in range(effort.repeats):
         lab.fresh()
         delays.append(_p50_ms(vanilla.delay, effort.calls))
-        lab.fresh()
-        pushes.append(_p50_ms(ours.push, effort.calls))
-        lab.fresh()
-        apushes.append(asyncio.run(_async_p50_ms(lab, ours, effort.calls)))
+        for flavour in _FLAVOURS:
+            lab.fresh()
+            pushes[flavour].append(_p50_ms(lab.task(flavour, "add").push, effort.calls))
+            lab.fresh()
+            apushes[flavour].append(asyncio.run(_async_p50_ms(lab, flavour, effort.calls)))
     return [
-        _figure("push, p50 of one call", pushes, delays),
-        _figure("apush, sequential, p50 of one call", apushes, delays),
+        figure
+        for flavour, words in _FLAVOURS.items()
+        for figure in (
+            _figure(f"push{words}, p50 of one call", pushes[flavour], delays),
+            _figure(f"apush{words}, sequential, p50 of one call", apushes[flavour], delays),
+        )
     ]
 
 
@@ -45,7 +53,8 @@ def _p50_ms(send: Any, calls: int) -> float:
     return statistics.median(took) * _MS
 
 
-async def _async_p50_ms(lab: Lab, task: Any, calls: int) -> float:
+async def _async_p50_ms(lab: Lab, flavour: str, calls: int) -> float:
+    task = lab.task(flavour, "add")
     for i in range(_WARM_UP):
         await task.apush(i, i)
     took = []
@@ -53,7 +62,7 @@ async def _async_p50_ms(lab: Lab, task: Any, calls: int) -> float:
         begun = time.perf_counter()
         await task.apush(i, i)
         took.append(time.perf_counter() - begun)
-    await lab.broker.async_store().aclose()
+    await lab.broker_of(flavour).async_store().aclose()
     return statistics.median(took) * _MS
 
 

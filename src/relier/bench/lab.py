@@ -130,7 +130,11 @@ class Lab:
     @property
     def broker(self) -> Broker:
         """The broker of the app under relier."""
-        broker: Broker = self.app(workload.RELIER).relier.broker
+        return self.broker_of(workload.RELIER)
+
+    def broker_of(self, flavour: str) -> Broker:
+        """Return the broker of an app of a flavour under relier."""
+        broker: Broker = self.app(flavour).relier.broker
         return broker
 
     def worker(self, flavour: str, *, concurrency: int, loglevel: str = "INFO") -> Worker:

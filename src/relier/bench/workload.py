@@ -19,13 +19,17 @@ from typing import Any
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 
-VANILLA, VANILLA_LATE, RELIER = "vanilla", "vanilla-late", "relier"
+VANILLA, VANILLA_LATE, RELIER, GUARDED = "vanilla", "vanilla-late", "relier", "relier-guarded"
 
 FLAVOUR_VARIABLE = "BENCH_FLAVOUR"
 URL_VARIABLE = "BENCH_URL"
 JOURNAL_VARIABLE = "BENCH_JOURNAL"
 
 QUEUE = "bench"
+_GUARDS: dict[str, Any] = {
+    "secret_key": "the key of the bench's own messages",
+    "admission_limit": 1_000_000_000,
+}
 SOFT_S, HARD_S = 1, 2
 """What tasks that outstay are allowed."""
 
@@ -39,7 +43,8 @@ def make_app(flavour: str, url: str) -> Celery:
 
     Args:
         flavour: ``VANILLA`` (Celery's defaults), ``VANILLA_LATE`` (what vanilla Celery offers
-            against lost tasks: acks_late, reject_on_worker_lost, prefetch 1), or ``RELIER``.
+            against lost tasks: acks_late, reject_on_worker_lost, prefetch 1), ``RELIER``, or
+            ``GUARDED``: the same with signatures and an admission limit.
         url: broker and result backend.
     """
     app = Celery("bench", broker=url, backend=url, set_as_current=False)
@@ -50,13 +55,13 @@ def make_app(flavour: str, url: str) -> Celery:
         app.conf.task_acks_late = True
         app.conf.task_reject_on_worker_lost = True
         app.conf.worker_prefetch_multiplier = 1
-    elif flavour == RELIER:
+    elif flavour in (RELIER, GUARDED):
         # Imported here, so that a vanilla worker's memory does not hold them.
         from relier.bench.coroutines import aoutstay, outstay_stubbornly
         from relier.tasks.decorator import rl_task
         from relier.tasks.install import Relier
 
-        Relier(app, redis_url=url)
+        Relier(app, redis_url=url, **(_GUARDS if flavour == GUARDED else {}))
         task = partial(rl_task, app=app)
         late: list[Callable[..., Any]] = [outstay, aoutstay, outstay_stubbornly]
         bodies |= dict.fromkeys(late, _TIMEOUTS)
