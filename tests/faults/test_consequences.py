@@ -131,7 +131,7 @@ def _retry(app: Any) -> str:
 MAP = Life("a built-in task", _map, [("effect", "link", "[10, 20]")])
 ACCUMULATE = Life("accumulate", _replaced_by_group, [("effect", "link", "[10, 20]")])
 CHORD = Life("chord and link", _chord_and_link, [("total", "[10, 20]"), ("effect", "link", 10)])
-BODY = Life("chord's body", _body_on_victim, [("total", "[10, 20]"), ("effect", "link", 30)])
+BODY = Life("chord's body", _body_on_victim, [("effect", "link", 30)])
 FAILING = Life("failing chord", _failing_chord, [("failed", "body")], [("total",), ("effect",)])
 FAN = Life(
     "chain into chord",

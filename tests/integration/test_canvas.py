@@ -12,6 +12,7 @@ from celery.app.task import Context
 
 from relier.store.embedded import EmbeddedServer
 from relier.worker import consequences
+from relier.worker.chords import TakenError
 from relier.worker.publish import Consequence
 from support.kitchen import RESULT_S, Kitchen, open_kitchen
 from support.settled import assert_settled
@@ -102,6 +103,44 @@ def test_map_starmap_and_chunks(kitchen: Kitchen) -> None:
     assert chunks.get(RESULT_S) == [[0, 2], [4, 6]]
 
 
+def test_a_failing_chord_whose_body_is_a_group_calls_the_errbacks_of_each_once(
+    kitchen: Kitchen,
+) -> None:
+    add, total, end = (kitchen.tasks[name] for name in ("add", "total", "end"))
+    body = group(total.s().on_error(kitchen.tasks["on_error"].s()) for _ in range(2))
+    result = chord([add.s(1, 1), end.si("error")], body).apply_async()
+    for each in result.results:
+        wait_for(lambda each=each: kitchen.journal.count("on_error", each.id), RESULT_S)
+    assert_settled(kitchen.client)
+    assert [kitchen.journal.count("on_error", each.id) for each in result.results] == [1, 1]
+    assert [each.status for each in result.results] == ["FAILURE", "FAILURE"]
+
+
+def test_a_part_waits_for_a_worker_without_relier_that_publishes_the_body(kitchen: Kitchen) -> None:
+    app, word = kitchen.app, kitchen.word()
+    body = kitchen.tasks["write"].s(word).set(task_id=f"body-{word}")
+    request = Context({"id": f"part-{word}", "group": f"group-{word}", "delivery_info": {}})
+    request.chord = dict(body)
+    app.backend.set_chord_size(request.group, 1)
+    lease = app.backend.get_key_for_group(request.group, ".c")
+    kitchen.client.set(lease, "another")
+    send = partial(
+        consequences.send_success,
+        *(kitchen.tasks["add"], request, 3, Consequence("root", request.id, 0)),
+        store_result=True,
+    )
+    with pytest.raises(TakenError):
+        send()
+    assert_settled(kitchen.client)
+    assert not kitchen.journal.count("write", "[3]", word)
+    kitchen.client.delete(lease)  # it died: its lease ends
+    for _ in range(2):
+        send()
+    wait_for(lambda: kitchen.journal.count("write", "[3]", word), RESULT_S)
+    assert_settled(kitchen.client)
+    assert kitchen.journal.count("write", "[3]", word) == 1
+
+
 def test_a_frozen_chord_may_be_started_again(kitchen: Kitchen) -> None:
     word, write = kitchen.word(), kitchen.tasks["write"]
     frozen = chord([kitchen.tasks["add"].si(1, 1), kitchen.tasks["add"].si(2, 2)], write.s(word))
@@ -114,29 +153,23 @@ def test_a_frozen_chord_may_be_started_again(kitchen: Kitchen) -> None:
 
 
 def test_two_failing_chains_of_a_chord_make_one_errback(kitchen: Kitchen) -> None:
-    """Each of two parts finds the chord complete, as when both of their processes had died."""
+    """Whichever of two parts finds the chord complete, as when both of their processes had died."""
     app, word = kitchen.app, kitchen.word()
     errback = kitchen.tasks["on_error"].s()
     body = kitchen.tasks["total"].s().set(task_id=f"body-{word}", link_error=[errback])
-    backend, group_id = app.backend, f"group-{word}"
-    backend.set_chord_size(group_id, 2)
-    failed = [_chain_that_failed(app, backend, f"{word}-{n}", group_id, body) for n in (0, 1)]
-    failed[0]()
-    parts = [(key, kitchen.client.dump(key)) for key in kitchen.client.keys(f"*{group_id}*")]
-    failed[1]()
-    for key, dump in parts:  # as it was before the second closed the chord
-        kitchen.client.restore(key, 0, dump, replace=True)
-    kitchen.client.delete(backend.get_key_for_group(group_id, ".c"))
-    failed[1]()
-    failed[0]()
-    wait_for(lambda: kitchen.journal.count("on_error", f"body-{word}"), RESULT_S)
-    assert_settled(kitchen.client)
+    group_id = f"group-{word}"
+    one, two = (_chain_that_failed(app, f"{word}-{n}", group_id, body) for n in (0, 1))
+    for first, last in ((one, two), (two, one)):
+        kitchen.client.delete(*kitchen.client.keys(f"*{group_id}*") or ["none"])
+        app.backend.set_chord_size(group_id, 2)
+        first()
+        last()
+        wait_for(lambda: kitchen.journal.count("on_error", f"body-{word}"), RESULT_S)
+        assert_settled(kitchen.client)
     assert kitchen.journal.count("on_error", f"body-{word}") == 1
 
 
-def _chain_that_failed(
-    app: Any, backend: Any, word: str, group_id: str, body: Any
-) -> Callable[[], None]:
+def _chain_that_failed(app: Any, word: str, group_id: str, body: Any) -> Callable[[], None]:
     """Return what sends the consequences of a failed first step of a chain in a chord."""
     end, write = app.tasks["end"], app.tasks["write"]
     last = write.s(word).set(task_id=f"last-{word}", group_id=group_id, chord=body)

@@ -112,6 +112,17 @@ def scene(server: EmbeddedServer) -> Iterator[Scene]:
 # Tokens: which publish is which.
 
 
+def test_a_task_that_retries_for_hours_keeps_a_small_record(scene: Scene) -> None:
+    scene.enqueue(A)
+    for _ in range(250):
+        scene.run(kind="retry")
+    (record,) = scene.store.redis.keys(scene.keys.task("*"))
+    assert scene.store.redis.hlen(record) < 220
+    scene.run()
+    assert scene.enqueue(A) == "known"
+    assert scene.nothing_is_left()
+
+
 def test_a_publish_repeated_by_its_retry_loop_runs_once(scene: Scene) -> None:
     assert scene.enqueue(A) == "queued"  # its reply is lost
     scene.run()

@@ -81,3 +81,7 @@ def open_kitchen(
         yield Kitchen(app, worker, client, journal)
         assert_settled(client)
         assert worker.running, worker.log()[-3000:]
+    # Results of the last test may outlive the server: they are not to cancel subscriptions then.
+    consumer = getattr(app.backend, "result_consumer", None)
+    if consumer is not None:
+        consumer.subscribed_to.clear()

@@ -13,13 +13,14 @@ local function recall(value)
   return life, tonumber(generation)
 end
 
--- An id that is dispatched or retried again and again would gather tokens for ever: forget those of long ago.
+-- An id that is dispatched or retried again and again would gather tokens for ever: forget those of long ago, but the
+-- life's first, which its parent may send again for as long as it waits.
 local function forget_old(record, life, generation)
   if redis.call('HLEN', record) <= MOST_TOKENS then return end
-  local fields = redis.call('HGETALL', record)
+  local fields, root = redis.call('HGETALL', record), 't:' .. (redis.call('HGET', record, 'rt') or '')
   for i = 1, #fields, 2 do
     local of_life, of_generation = recall(string.sub(fields[i], 1, 2) == 't:' and fields[i + 1])
-    if of_life and (tonumber(of_life) < life - LIVES_KEPT
+    if of_life and fields[i] ~= root and (tonumber(of_life) < life - LIVES_KEPT
       or tonumber(of_life) == life and of_generation < generation - GENERATIONS_KEPT) then
       redis.call('HDEL', record, fields[i])
     end
