@@ -99,7 +99,7 @@ class Base:
         wait_for(lambda: self.record(task_id).get("s") in ("e", "w"), SOON_S)
         assert {"cp", "cd"} & set(self.record(task_id)) == set()
         wait_for(lambda: not self.left(), SOON_S, lambda: f"left: {self.left()}")
-        assert set(self.client.hgetall("rl:checkpoints")) <= {"home"}
+        wait_for(lambda: set(self.client.hgetall("rl:checkpoints")) <= {"home"}, SOON_S)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -87,9 +87,10 @@ class Checkpoints:
         self._encoded: bytes | CheckpointError | None = earlier.state if earlier else None
         self._lock = threading.Lock()
         self._last = self._kept = 0
-        self._places: dict[int, Place] = {}
+        self._written: dict[int, Place] = {}
+        self._unwritten: dict[int, Place] = {}
         if earlier and earlier.place:
-            self._places[0] = earlier.place
+            self._written[0] = earlier.place
 
     def earlier(self) -> Any:
         """Return the state that an earlier attempt saved last; None when there is none.
@@ -121,8 +122,9 @@ class Checkpoints:
     def tidy(self) -> None:
         """Remove the files that no checkpoint refers to any more; what fails is swept later."""
         with self._lock:
-            places, self._places = self._places, {}
-        self._remove(places.values())
+            places = [*self._written.values(), *self._unwritten.values()]
+            self._written, self._unwritten = {}, {}
+        self._remove(places)
 
     # -- the steps of saving
 
@@ -163,14 +165,14 @@ class Checkpoints:
         )
         place = Place(backend, home, name)
         with self._lock:
-            self._places[number] = place
+            self._unwritten[number] = place
         return place
 
     def _keep(
         self, number: int, size_bytes: int, where: Place | bytes
     ) -> Generator[Step, Any, bool]:
         """Let the server refer to this state; False when its file was given up."""
-        if 0 in self._places:
+        if 0 in self._written:
             # The file of the earlier attempt goes once it is replaced.
             yield self._fetch
         verdict = yield from self._ask(
@@ -182,11 +184,13 @@ class Checkpoints:
             return False
         with self._lock:
             self._kept = max(self._kept, number)
-            older = {n: place for n, place in self._places.items() if n < self._kept}
-            for each in older:
-                del self._places[each]
-        if older:
-            yield partial(self._remove, older.values())
+            if isinstance(where, Place):
+                # Only now: a later one must not remove what this one is still writing.
+                self._written[number] = self._unwritten.pop(number, where)
+            older = [n for n in self._written if n < self._kept]
+            places = [self._written.pop(n) for n in older]
+        if places:
+            yield partial(self._remove, places)
         return True
 
     def _ask(self, operation: Operation[Any]) -> Generator[Step, Any, Any]:
@@ -234,7 +238,7 @@ class Checkpoints:
             )
         return encoded
 
-    def _remove(self, places: Any) -> None:
+    def _remove(self, places: Iterable[Place]) -> None:
         """Remove those files that no checkpoint refers to; the server knows."""
         files = self._broker.checkpoint_files
         by_name = {place.name: place for place in places}
