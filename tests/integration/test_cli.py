@@ -288,6 +288,11 @@ def test_an_unknown_id_is_status_4_with_what_to_try(clerk: Clerk, command: list[
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_a_fence_is_shown_while_a_task_runs_and_after_it(clerk: Clerk) -> None:
+    running, ended = (clerk.facts("tasks", "inspect", i) for i in (clerk.running[0], clerk.added))
+    assert running["fence"] > ended["fence"] > 0
+
+
 def test_a_dead_letter_is_shown_with_its_history(clerk: Clerk) -> None:
     found = clerk.facts("dlq", "inspect", clerk.dead)
     assert (found["name"], found["reason"]) == ("poison", "max_resurrections")

@@ -29,13 +29,13 @@ def test_plain_tasks_are_protected(everything: Kitchen) -> None:
         assert receipt.get(RESULT_S) is not None
         record = f"rl:task:{receipt.id}"
         assert everything.client.hget(record, "s") == b"e"
-        assert everything.client.hexists(record, "f"), "it ran without a start"
+        assert everything.client.hexists(record, "st"), "it ran without a start"
 
 
 def test_built_ins_are_protected(everything: Kitchen) -> None:
     result = everything.tasks["total"].map([[1, 2], [3]]).apply_async()
     assert result.get(RESULT_S) == [3, 3]
-    assert everything.client.hexists(f"rl:task:{result.id}", "f"), "it ran without a start"
+    assert everything.client.hexists(f"rl:task:{result.id}", "st"), "it ran without a start"
 
 
 def test_a_plain_task_that_kills_its_process_comes_back(everything: Kitchen) -> None:
@@ -54,7 +54,7 @@ def test_without_protect_all_plain_tasks_stay_plain(
         receipts = [kitchen.tasks[name].delay(5) for name in ("plain", "plain_late")]
         assert [receipt.get(RESULT_S) for receipt in receipts][1] == 5
         for receipt in receipts:
-            assert not kitchen.client.hexists(f"rl:task:{receipt.id}", "f")
+            assert not kitchen.client.hexists(f"rl:task:{receipt.id}", "st")
         late = kitchen.tasks["plain_late"].apply_async((6,), countdown=0.2)
         assert late.get(RESULT_S) == 6
         wait_for(lambda: kitchen.journal.count("plain"), RESULT_S)

@@ -40,7 +40,7 @@ def stock_app(kitchen: Kitchen, session_server: EmbeddedServer) -> Any:
 def test_a_stock_producer(kitchen: Kitchen, stock_app: Any) -> None:
     results = [stock_app.tasks["add"].delay(n, 1) for n in range(5)]
     assert [result.get(RESULT_S) for result in results] == [1, 2, 3, 4, 5]
-    assert kitchen.client.hexists(f"rl:task:{results[0].id}", "f"), "it ran without a start"
+    assert kitchen.client.hexists(f"rl:task:{results[0].id}", "st"), "it ran without a start"
 
 
 def test_a_stock_producer_with_an_eta(kitchen: Kitchen, stock_app: Any) -> None:

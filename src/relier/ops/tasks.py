@@ -175,7 +175,7 @@ def inspect(store: Store, task_id: str, keyring: Keyring) -> TaskDetail | None:
         where=place.where.replace(worker, members.get(worker, worker)) if worker else place.where,
         queue=record.get("q") or place.queue or (timeline[-1].queue if timeline else ""),
         worker=members.get(worker, worker),
-        fence=int(record.get("f") or 0),
+        fence=place.fence or _fence(timeline),
         attempt=int(record.get("a") or 0),
         blame=int(record.get("b") or 0),
         interruptions=int(record.get("i") or 0),
@@ -205,6 +205,7 @@ class _Place:
     queue: str = ""
     worker: str = ""
     message: Message | None = None
+    fence: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +230,8 @@ def _locate(store: Store, task_id: str, record: dict[str, str], queues: list[str
                 if claim.committed
                 else (RUNNING, "running in")
             )
-            return _Place(state, f"{words} {claim.worker}", claim.queue, claim.worker, message)
+            where = f"{words} {claim.worker}"
+            return _Place(state, where, claim.queue, claim.worker, message, claim.fence)
     ended = record.get("s") in _TERMINAL
     found = None if ended else _search(store, task_id, _favoured(queues, record.get("q")), held)
     if found is not None:
@@ -289,6 +291,11 @@ def _letter(store: Store, queues: list[str], task_id: str) -> _Letter | None:
 
 def _favoured(queues: list[str], first: str | None) -> list[str]:
     return [first, *(q for q in queues if q != first)] if first else queues
+
+
+def _fence(timeline: Sequence[Event]) -> int:
+    fences = (e.detail for e in reversed(timeline) if e.kind == "started" and e.detail.isdigit())
+    return int(next(fences, "0"))
 
 
 def _name(timeline: Sequence[Event]) -> str:

@@ -222,7 +222,7 @@ def judge(error: Exception, address: Address, *, out_of_time: bool) -> None:
             f"Redis at {address.public} refused our credentials ({error}). "
             "Check the user and password in the broker URL."
         ) from error
-    if str(error).startswith("Error compiling script"):
+    if str(error).startswith("Error compiling script") and "near '#'" in str(error):
         raise UnsupportedServerError(
             f"Redis at {address.public} does not read our scripts ({error}); relier needs Redis "
             "7.0 or later, or Valkey. Nothing was enqueued. Upgrade the server."

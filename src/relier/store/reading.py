@@ -21,7 +21,7 @@ SUFFIXES = ("", *(f"\x06\x16{step}" for step in range(1, 10)))
 
 _LARGEST_PARCEL_BYTES = 1_000_000
 _PAGE = 200
-_RECORD = ("n", "q", "s", "g", "l", "at", "a", "b", "i", "w", "f", "st", "due", "cp")
+_RECORD = ("n", "q", "s", "g", "l", "at", "a", "b", "i", "w", "st", "due", "cp")
 _REPLAY = re.compile(rb"\d+\|-?\d+\|[^|]*\|(\d+)\|")
 
 

@@ -78,8 +78,8 @@ class MessageTemplate:
             self._check(*args, **kwargs)
         if self._call_key is not None:
             self._call_key.of(args, kwargs)
-        task_id, minted = _mint()
-        token = publish.publish_token(task_id, minted)
+        task_id = _mint()
+        token = publish.publish_token(task_id)
         plain = _are_plain(args) and _are_plain(kwargs.values())
         content_type, encoding, body = self._body(args, kwargs, plain)
         headers = self._headers_of(task_id, token, args, kwargs, plain)
@@ -204,9 +204,8 @@ def _are_plain(values: Any) -> bool:
     return True
 
 
-def _mint() -> tuple[str, str]:
-    """Return a task id (a random UUID, version 4) and a token."""
-    text = os.urandom(32).hex()
+def _mint() -> str:
+    """Return a task id: a random UUID, version 4."""
+    text = os.urandom(16).hex()
     variant = "89ab"[int(text[16], 16) & 3]
-    task_id = f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:32]}"
-    return task_id, text[32:]
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"

@@ -109,15 +109,10 @@ def parent() -> Consequence | None:
     return _consequence.get()
 
 
-def publish_token(task_id: str, minted: str = "") -> str:
-    """Return the token for one logical publish; called once, before any retry loop.
-
-    Args:
-        task_id: the published task.
-        minted: a fresh random token to use, when the caller has one.
-    """
+def publish_token(task_id: str) -> str:
+    """Return the token for one logical publish; called once, before any retry loop."""
     parent = _consequence.get()
-    return parent.token(task_id) if parent else minted or identity.mint_token()
+    return parent.token(task_id) if parent else identity.mint_token()
 
 
 def is_held_back() -> bool:

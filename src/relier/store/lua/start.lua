@@ -83,8 +83,8 @@ if not state then
   life = new_life(KEYS[3], r[10], token, int(asked), ARGV[6], ARGV[7], int(now_ms))
   root, starts, returns, r[14] = token, 1, 0, nil
 end
-redis.call('HSET', KEYS[3], 's', 'r', 'g', int(asked), 'q', ARGV[7], 'w', worker, 'c', n, 'f', int(fence),
-  'a', starts, 'st', int(now_ms), 't:' .. token, life .. ':' .. int(asked))
+redis.call('HSET', KEYS[3], 's', 'r', 'g', int(asked), 'q', ARGV[7], 'w', worker, 'c', n, 'a', starts,
+  'st', int(now_ms), 't:' .. token, life .. ':' .. int(asked))
 if ARGV[10] ~= '' then redis.call('HSET', KEYS[3], 'm', ARGV[10]) end
 -- It found a worker that can run it: a later generation that waits for one is put off from the beginning again.
 if r[16] then redis.call('HDEL', KEYS[3], 'u') end
