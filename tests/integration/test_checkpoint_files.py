@@ -7,19 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from relier.phoenix.sweeper import sweep
+from relier.config import load
+from relier.phoenix.sweeper import Sweeper, sweep
 from relier.protocol.checkpoint import Place
 from relier.protocol.identity import Claim, Identity
 from relier.store import checkpoints, claiming, letters, publishing, running
 from relier.store.address import Address
+from relier.store.broker import Broker
 from relier.store.checkpoint_files import FilesystemFiles
 from relier.store.client import Store
 from relier.store.keys import Keys
 from relier.store.publishing import Outgoing
 from relier.store.reaping import ReapRules, reap_claim
 from relier.store.running import Started
+from support.wait import wait_for
 
 QUEUE, WORKER, TASK = "climb", "w", "task"
+SOON_S = 20.0
 
 
 class Climb:
@@ -98,6 +102,21 @@ def test_a_sweep_removes_what_was_never_announced(climb: Climb) -> None:
     assert climb.sweep(grace_ms=60_000) == 1
     assert list(climb.files.names("home")) == ["task-1-1"]
     assert list(climb.files.names("another-server")) == ["file"]
+
+
+def test_sweepers_sweep_until_they_are_stopped(climb: Climb, redis_url: str) -> None:
+    climb.save(1)
+    broker = Broker(Address.parse(redis_url), load({}))
+    sweepers = [Sweeper(broker, climb.files, every_s=0.05) for _ in range(2)]
+    for sweeper in sweepers:
+        sweeper.start()
+    for name in ("one", "other"):
+        climb.files.write(Place("filesystem", "home", name), b"?")
+        wait_for(lambda: list(climb.files.names("home")) == ["task-1-1"], SOON_S)
+    for sweeper in sweepers:
+        sweeper.stop()
+        sweeper.join(SOON_S)
+        assert not sweeper.is_alive()
 
 
 def test_a_file_that_was_given_up_is_never_referred_to(climb: Climb) -> None:

@@ -29,19 +29,23 @@ class Sweeper(threading.Thread):
     Args:
         broker: whose checkpoints.
         files: the backend.
+        every_s: how often.
     """
 
-    def __init__(self, broker: Broker, files: CheckpointFiles) -> None:
+    def __init__(
+        self, broker: Broker, files: CheckpointFiles, every_s: float = SWEEP_EVERY_S
+    ) -> None:
         super().__init__(name="relier-sweeper", daemon=True)
         self._store = broker.new_store(max_connections=1)
         self._files = files
+        self._every_s = every_s
         self._stopping = threading.Event()
 
     def run(self) -> None:
         """Sweep until stopped."""
-        while not self._stopping.wait(SWEEP_EVERY_S):
+        while not self._stopping.wait(self._every_s):
             try:
-                if checkpoints.take_sweep(self._store, int(SWEEP_EVERY_S * 1000)):
+                if checkpoints.take_sweep(self._store, int(self._every_s * 1000)):
                     sweep(self._store, self._files)
             except RedisConnectionError as error:
                 logger.debug("sweeper: %s; sweeping later", error)
