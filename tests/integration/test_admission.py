@@ -259,7 +259,7 @@ def test_a_repeat_of_an_accepted_dispatch_takes_no_slot(desk: Any) -> None:
     it = desk(limit=2)
     broker = it.app.relier.broker
     message = it.send.dispatcher._template.build((1,), {})
-    admission = Admission(broker.admission, [None], [""])
+    admission = Admission(broker.admission, [None], "|")
     operation = publishing.enqueue(KEYS, QUEUE, [message], admission)
     assert [broker.store.run(operation) for _ in range(5)] == [[1], [0], [0], [0], [0]]
     it.send.push(2)

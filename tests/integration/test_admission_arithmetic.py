@@ -211,7 +211,7 @@ class Desk:
         seconds, micros = divmod(now_us, 1_000_000)
         self._client.hset(CLOCK, mapping={"s": seconds, "us": micros})
         messages = [Outgoing(f"id{n}", f"token{n}", 0, "", 0, "name", f"raw{n}") for n, _ in calls]
-        admission = Admission(self._rules, [tenant for _, tenant in calls], ["", "\x06\x163"])
+        admission = Admission(self._rules, [tenant for _, tenant in calls], "|")
         real = publishing.enqueue(self._store.keys, "desk", messages, admission)
         operation: Operation[list[int]] = real._replace(script=Script("enqueue", SOURCE))
         try:

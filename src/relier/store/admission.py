@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from relier.errors import AdmissionRejectedError, AdmissionTooLargeError
@@ -32,29 +33,22 @@ class Admission(NamedTuple):
     Args:
         rules: the limits.
         tenants: of each message, or None when it has none.
-        suffixes: of the lists of the queue.
+        suffixes: of the lists of the queue, each behind a bar.
     """
 
     rules: Rules
     tenants: Sequence[Tenant | None]
-    suffixes: Sequence[str]
+    suffixes: str
 
     def words(self, keys: Keys) -> tuple[list[str], list[Argument]]:
         """Return the keys and arguments that it adds to `enqueue`."""
-        rules = self.rules
-        mode = SMOOTH if rules.smooth else WINDOW
-        limits = [Tenant(CLUSTER, rules.limit)] if rules.limit else []
-        limits += dict.fromkeys(each for each in self.tenants if each is not None)
-        names = [keys.tenants, *(keys.admission(mode, each.name) for each in limits)]
-        suffixes = "".join(f"|{suffix}" for suffix in self.suffixes)
-        arguments: list[Argument] = [mode, rules.window_ms, rules.max_queue_depth, suffixes]
-        arguments.append(len(limits))
-        for name, limit in limits:
-            arguments += (name, limit, rules.at_once(limit))
-        if len(limits) > bool(rules.limit):
-            numbers = {each: number for number, each in enumerate(limits, start=1)}
-            arguments += [0 if each is None else numbers[each] for each in self.tenants]
-        return names, arguments
+        if not any(self.tenants):
+            return _words(keys, self.rules, self.suffixes, ())
+        tenants = tuple(dict.fromkeys(each for each in self.tenants if each is not None))
+        names, arguments = _words(keys, self.rules, self.suffixes, tenants)
+        first = 2 if self.rules.limit else 1
+        numbers = {each: number for number, each in enumerate(tenants, start=first)}
+        return names, arguments + [0 if each is None else numbers[each] for each in self.tenants]
 
     def raise_refusal(self, reply: Any) -> None:
         """Return if the reply is no refusal.
@@ -78,6 +72,20 @@ class Admission(NamedTuple):
     def _per_window(self, limit: int, at_once: int) -> str:
         burst = f" ({at_once} at once)" if at_once != limit else ""
         return f"{limit} tasks in {self.rules.window_ms / 1000:g} s{burst}"
+
+
+@lru_cache(maxsize=256)
+def _words(
+    keys: Keys, rules: Rules, suffixes: str, tenants: tuple[Tenant, ...]
+) -> tuple[list[str], list[Argument]]:
+    mode = SMOOTH if rules.smooth else WINDOW
+    limits = [Tenant(CLUSTER, rules.limit), *tenants] if rules.limit else tenants
+    names = [keys.tenants, *[keys.admission(mode, name) for name, _ in limits]]
+    arguments: list[Argument] = [mode, rules.window_ms, rules.max_queue_depth, suffixes]
+    arguments.append(len(limits))
+    for name, limit in limits:
+        arguments += (name, limit, rules.at_once(limit))
+    return names, arguments
 
 
 class Count(NamedTuple):

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-_INCLUDE = re.compile(r"^--@include (\w+)$", re.MULTILINE)
+_INCLUDE = re.compile(r"^ *--@include (\w+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ class MessageTemplate:
         self._repr_size = getattr(task, "argsrepr_maxsize", None) or self._app.amqp.argsrepr_maxsize
         self._suffix, priority = self._place(options.get("priority"))
         steps, sep = self._steps()
-        self.suffixes = [_suffix(sep, step) for step in steps]
+        self.suffixes = "".join(f"|{_suffix(sep, step)}" for step in steps)
         self._headers = _fixed_headers(task, options)
         self._properties = {
             "correlation_id": "",

@@ -64,7 +64,8 @@ class PlainChannel(kombu_redis.Channel):
         suffix = self._suffix(self.priority(self._get_message_priority(message, reverse=False)))
         raw = publish.signed(message, self.broker.keyring)
         outgoing = publish.outgoing(message, suffix, max(delay_ms, 0), raw)
-        publish.send(self.broker, queue, outgoing, self._suffixes, publish.account())
+        suffixes = "".join(f"|{each}" for each in self._suffixes)
+        publish.send(self.broker, queue, outgoing, suffixes, publish.account())
         if queue in self._expires:
             with self.conn_or_acquire() as client:
                 self._maybe_update_queues_expire(client, queue)

@@ -148,13 +148,13 @@ def send(
     broker: Broker,
     queue: str,
     message: Outgoing,
-    suffixes: Sequence[str],
+    suffixes: str,
     tenant: Tenant | None = None,
 ) -> None:
     """Enqueue a message, or put it into the running task's outbox.
 
     Args:
-        suffixes: of the lists of the queue.
+        suffixes: of the lists of the queue, each behind a bar.
         tenant: whose slot it takes beside the cluster's.
     """
     outbox = _outbox.get()
@@ -168,7 +168,7 @@ def accept(
     broker: Broker,
     queue: str,
     messages: Sequence[Outgoing],
-    suffixes: Sequence[str],
+    suffixes: str,
     tenants: Sequence[Tenant | None],
 ) -> Operation[list[int]]:
     """Return the operation that enqueues messages of one dispatch, if they are admitted."""

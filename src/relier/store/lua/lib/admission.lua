@@ -43,8 +43,10 @@ end
 local function admit(k, a, list, delays, now_ms)
   local way, window_ms, deepest = ARGV[a] == 'smooth' and smooth or log, tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])
   local limits, refusal, here = limits_asked(k, a + 4, delays), nil, 0
-  expect(KEYS[k], 'zset')
-  for _, l in ipairs(limits) do expect(l.key, way.kind) end
+  for _, l in ipairs(limits) do
+    expect(l.key, way.kind)
+    if l.tenant ~= '' then expect(KEYS[k], 'zset') end
+  end
   local function refuse(wait_ms, ...)
     local longest = refusal and refusal[2] or 0
     if longest ~= -1 and (wait_ms == -1 or wait_ms > longest) then refusal = {-1, wait_ms, ...} end

@@ -12,16 +12,17 @@ local function entry(text)
 end
 
 function log.wait(l, window_ms, now_ms)
-  local oldest = redis.call('LINDEX', l.key, 0)
-  while oldest and entry(oldest) + window_ms <= now_ms do
+  local oldest, n, sum
+  while true do
+    local text = redis.call('LINDEX', l.key, 0)
+    if not text then return 0 end
+    oldest, n, sum = entry(text)
+    if oldest + window_ms > now_ms then break end
     redis.call('LPOP', l.key)
-    oldest = redis.call('LINDEX', l.key, 0)
   end
-  if not oldest then return 0 end
-  local _, n, sum = entry(oldest)
-  local _, _, ever = entry(redis.call('LINDEX', l.key, -1))
+  l.last, l.last_n, l.ever = entry(redis.call('LINDEX', l.key, -1))
   local before = sum - n
-  local excess = ever - before + l.n - l.limit
+  local excess = l.ever - before + l.n - l.limit
   if excess <= 0 then return 0 end
   -- Each entry makes room for one at least.
   for _, text in ipairs(redis.call('LRANGE', l.key, 0, excess - 1)) do
@@ -33,13 +34,10 @@ end
 function log.take(l, window_ms, now_ms)
   -- A long log is kept short: what comes in one part of the window counts from that part's end.
   local part_ms = l.limit > MOST_ENTRIES and math.ceil(window_ms / MOST_ENTRIES) or 1
-  local at, n, sum = math.ceil(now_ms / part_ms) * part_ms, l.n, l.n
-  local newest = redis.call('LINDEX', l.key, -1)
-  local last, last_n, ever = entry(newest or '0:0:0')
-  sum = sum + ever
-  local joins = newest and last >= at
-  if joins then at, n = last, last_n + n end
-  local text = table.concat({int(at), int(n), int(sum), int(l.limit), int(window_ms)}, ':')
+  local at, n, sum = math.ceil(now_ms / part_ms) * part_ms, l.n, l.n + (l.ever or 0)
+  local joins = l.last and l.last >= at
+  if joins then at, n = l.last, l.last_n + n end
+  local text = string.format('%.0f:%.0f:%.0f:%.0f:%.0f', at, n, sum, l.limit, window_ms)
   if joins then return redis.call('LSET', l.key, -1, text) end
   redis.call('RPUSH', l.key, text)
   redis.call('PEXPIRE', l.key, int(at - now_ms + window_ms + GRACE_MS))
@@ -57,6 +55,6 @@ end
 
 function smooth.take(l, window_ms, now_ms)
   local paid_ms = l.from_ms + l.n * window_ms / l.limit
-  local text = table.concat({string.format('%.3f', paid_ms), int(l.limit), int(l.burst), int(window_ms)}, ':')
+  local text = string.format('%.3f:%.0f:%.0f:%.0f', paid_ms, l.limit, l.burst, window_ms)
   redis.call('SET', l.key, text, 'PX', int(paid_ms - now_ms + GRACE_MS))
 end
