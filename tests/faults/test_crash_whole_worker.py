@@ -5,8 +5,6 @@ The worker that is forked next takes over what the killed one held.
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import signal
 import uuid
@@ -38,6 +36,7 @@ from faults.stage import (
 from faults.test_crash_steps import LIVES
 from relier.store.embedded import EmbeddedServer
 from relier.store.keys import Keys
+from support.messages import stock_message
 from support.proxy import Command, Cut
 from support.settled import leftovers
 from support.wait import wait_for
@@ -183,41 +182,20 @@ def _let(stage: Stage) -> None:
     stage.client.hset(f"rl:task:{_gate(stage.task_id)}", "s", "e")
 
 
-def _message(task_id: str, **headers: Any) -> str:
-    """Make a stock producer's message."""
-    return json.dumps(
-        {
-            "body": base64.b64encode(json.dumps([[1, "word"], {}, {}]).encode()).decode(),
-            "content-encoding": "utf-8",
-            "content-type": "application/json",
-            "headers": {"lang": "py", "id": task_id, **headers},
-            "properties": {
-                "delivery_tag": task_id,
-                "delivery_info": {"exchange": "", "routing_key": VICTIM},
-                "body_encoding": "base64",
-            },
-        }
-    )
-
-
 def _stock_and_early(app: Any) -> str:
     # An idle worker may take a second to look, for no stock producer rings its bell.
     eta = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
-    return _put(app, _message(str(uuid.uuid4()), task="effect", eta=eta))
+    return _put(app, task="effect", eta=eta)
 
 
 def _without_task(app: Any) -> str:
-    return _put(app, _message(str(uuid.uuid4())))
+    return _put(app)
 
 
-def _put(app: Any, raw: str) -> str:
+def _put(app: Any, **headers: Any) -> str:
+    task_id = str(uuid.uuid4())
+    raw = stock_message(VICTIM, task_id, 1, "word", **headers)
     app.relier.broker.store.redis.lpush(VICTIM, raw)
-    return str(json.loads(raw)["headers"]["id"])
-
-
-def _held_and_another(app: Any) -> str:
-    task_id = _held(app)
-    app.tasks["effect"].apply_async((2, "behind"), queue=VICTIM)
     return task_id
 
 
@@ -242,15 +220,11 @@ def _stop_when_done(stage: Stage, victim: Victim) -> None:
     _stop(stage, victim)
 
 
-ONE_EFFECT = (1, ("effect", "word", 1))
 MOMENTS = [
     Moment("hello", _effect, starts_late=True),
     Moment("beat", _held, holds=True),
     Moment("reconcile", _held, _sever, holds=True),
     Moment("reap_claim", _held, _kill_pool, holds=True),
-    Moment(
-        "release", _held_and_another, _sever, [ONE_EFFECT, (1, ("effect", "behind", 2))], holds=True
-    ),
     Moment("goodbye", _effect, _stop_when_done),
     Moment("defer", _stock_and_early),
     Moment("bury", _without_task, journal=[(0, ("effect",))], letters=1),
@@ -268,7 +242,6 @@ def die_at_moment(victims: Victims, point: tuple[Moment, When]) -> bool:
     if moment.holds:
         stage.task_id = moment.publish(stage.app)
         _began(stage)
-        wait_for(lambda: not stage.client.exists(VICTIM), LIFE_DEADLINE_S, "all to be claimed")
     rule = stage.proxy.cut_before if when == "before" else stage.proxy.cut_after
     cut = rule(1, lambda command: command.script == moment.script, victims.kill)
     if not moment.holds:

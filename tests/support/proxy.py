@@ -108,6 +108,8 @@ class Proxy:
         self._links: set[_Link] = set()
         self._cuts: list[Cut] = []
         self._log: list[Command] = []
+        self.alter: Callable[[bytes], bytes] = bytes
+        """Applied to each reply on its way back; must keep its length."""
         self._open = threading.Event()
         self._open.set()
         self._closed = False
@@ -321,7 +323,7 @@ class _Link:
                 if cut is not None:
                     self._fire(cut)
                     return
-                if not self._send(self._client, raw):
+                if not self._send(self._client, self._proxy.alter(raw)):
                     return
         self.close()
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from celery.app.task import Task
+from celery.exceptions import Reject
 
 from relier.errors import ConfigurationError
 from relier.protocol.admission import Tenant, TenantOf
@@ -17,8 +20,12 @@ from relier.worker.idempotency import CallKey, call_key
 from relier.worker.pinning import derived_id
 from relier.worker.publish import held_back
 from relier.worker.timeouts import Timed
+from relier.worker.trouble import may_pass
+
+logger = logging.getLogger(__name__)
 
 _CHORD_UNLOCK = "celery.chord_unlock"
+_RETRY_PAUSE_S = 0.5
 
 
 class TraceSlot:
@@ -96,8 +103,16 @@ class Protected:
         run = self._run()
         if run is None:
             return super().retry(*args, **kwargs)  # type: ignore[misc]
-        with held_back(run.outbox):
-            return super().retry(*args, **kwargs)  # type: ignore[misc]
+        while True:
+            try:
+                with held_back(run.outbox):
+                    return super().retry(*args, **kwargs)  # type: ignore[misc]
+            except Reject as rejected:
+                # Celery gives up a retry that it cannot publish: the task would be lost.
+                if not isinstance(rejected.reason, Exception) or not may_pass(rejected.reason):
+                    raise
+                logger.warning("%s cannot be retried yet: %s", self, rejected.reason)
+                time.sleep(_RETRY_PAUSE_S)
 
     def replace(self, sig: Any) -> Any:
         """Replace the task by a signature; its publishes are released by the commit."""
