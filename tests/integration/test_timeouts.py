@@ -259,6 +259,17 @@ def test_a_chord_with_a_part_that_is_stopped_fails(prefork: Scene, kind: str) ->
     _assert_stopped(scene, stopped)
 
 
+@pytest.mark.parametrize("kind", ["equal", "equal, coroutine"])
+def test_an_equal_call_that_waits_runs_when_the_first_was_stopped(
+    prefork: Scene, kind: str
+) -> None:
+    scene, word = prefork, _word()
+    ids = [scene.push(kind, word) for _ in range(2)]
+    _assert_stopped(scene, *ids)
+    first, second = scene.journal.entries("began", word)
+    assert second.at_s >= first.at_s + late.BRIEF_S
+
+
 @pytest.mark.parametrize("kind", ["close", "aclose"])
 def test_who_ends_at_the_very_moment_has_one_end(prefork: Scene, kind: str) -> None:
     scene, words = prefork, [_word() for _ in range(24)]

@@ -261,6 +261,8 @@ TASKS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "close": (close, _HARD),
     "aclose": (aclose, _HARD),
     "outlasting": (hold, _HARD),
+    "equal": (function, {**_HARD, "idempotent": True}),
+    "equal, coroutine": (coroutine, {**_HARD, "idempotent": True}),
     "draining": (function, {"hard_timeout": HARD_S}),
 }
 
