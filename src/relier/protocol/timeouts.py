@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-GRACE_S = 0.2
+GRACE_S = 0.15
 """What a cancelled coroutine has for its own cleaning up before its process is stopped."""
 
 What = Literal["soft", "cancel", "stop"]
