@@ -154,8 +154,8 @@ def _assert_kept(scene: Scene, kind: str) -> None:
     word = _word()
     task_id = scene.push(kind, word)
     _assert_stopped(scene, task_id)
-    store = scene.app.relier.broker.store
-    assert deadletters.release(store, task_id)
+    broker = scene.app.relier.broker
+    assert deadletters.release(broker.store, task_id, broker.keyring)
     scene.wait(lambda: scene.state(task_id) == "SUCCESS", "its second life")
     assert scene.app.AsyncResult(task_id).get() == {"of": word}
 
