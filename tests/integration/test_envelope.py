@@ -6,7 +6,7 @@ import base64
 import json
 import pickle
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 import redis
 from celery import Celery, chain, chord, group
 from click.testing import CliRunner, Result
+from kombu import Connection
 
 from integration.apps import vault
 from relier.cli.main import rl
@@ -153,6 +154,16 @@ def test_a_retry_carries_nothing_of_the_delivery_before(held: Vault) -> None:
     assert (headers["id"], headers["retries"]) == (sent.id, 1)
     assert "relier" not in headers
     assert Keyring([KEY]).judge(raw).verdict is Verdict.VERIFIED
+
+
+def test_what_a_stock_consumer_puts_back_is_still_signed(held: Vault) -> None:
+    held.app.tasks["open"].apply_async(("put back",), queue=ASIDE)
+    with Connection(held.url) as stock, closing(stock.SimpleQueue(ASIDE)) as queue:
+        queue.get(timeout=SOON_S).requeue()
+    raw: Any = held.redis.rpop(ASIDE)
+    assert json.loads(raw)["headers"]["redelivered"], "it was written anew"
+    held.put(raw)
+    wait_for(lambda: held.journal.count("opened", "put back") == 1, SOON_S)
 
 
 def _tampered(held: Vault) -> Any:
@@ -321,6 +332,12 @@ def test_unsigned_messages_run_where_no_signature_is_asked_for(held: Vault) -> N
     lenient = held.start("lenient", KEY, required=False)
     try:
         assert held.producer().tasks["open"].push("lent").get(SOON_S) == "lent"
+        # A stock worker that retries copies every header it does not know.
+        retried = held.made(None, "retried elsewhere")
+        retried["headers"]["retries"] = 1
+        retried["properties"]["delivery_tag"] = "of the stock worker"
+        held.put(retried)
+        wait_for(lambda: held.journal.count("opened", "retried elsewhere") == 1, SOON_S)
         _, reason, error = held.letter_of(held.put(_tampered(held)))
         assert reason == "integrity", error
     finally:

@@ -1,9 +1,12 @@
 """The envelope: who vouches for a message, and whether it is still what they vouched for.
 
-It is one header, ``<version>.<key id>.<mac>``. The MAC (HMAC-SHA256) covers the exact body text,
-the content type, and every header and property but the marks that a stock worker sets when it puts
-a message back: whatever a worker reads from a message was there when it was signed. Nothing is
-encrypted: Celery's tools read messages as ever. What version 1 covers never changes.
+It is one header, ``<version>.<key id>.<publish>.<mac>``. The MAC (HMAC-SHA256) covers the exact
+body text, the content type, and every header and property but the marks that a stock worker sets
+when it puts a message back: whatever a worker reads from a message was there when it was signed.
+Nothing is encrypted: Celery's tools read messages as ever. What version 1 covers never changes.
+
+A stock worker that retries copies the header into a message of its own. The third part, a checksum
+of the delivery tag, tells such a copy, which nobody signed, from a message that was changed.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import hashlib
 import hmac
 import json
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -24,7 +28,7 @@ VERSION = 1
 
 _PURPOSE = b"relier envelope 1"
 _KEY_ID_PURPOSE = b"relier key id"
-_SHAPE = re.compile(r"(\d{1,6})\.([0-9a-f]{8})\.([\w-]{43})", re.ASCII)
+_SHAPE = re.compile(r"(\d{1,6})\.([0-9a-f]{8})\.([0-9a-f]{8})\.([\w-]{43})", re.ASCII)
 _NEWER_SHAPE = re.compile(r"(\d{1,6})\.([0-9a-f]{8})\..+", re.ASCII | re.DOTALL)
 _PUT_BACK = "redelivered"
 
@@ -38,6 +42,7 @@ class Verdict(StrEnum):
     NO_TASK = "no task message"
     VERIFIED = "verified"
     UNSIGNED = "unsigned"
+    COPIED = "unsigned: the envelope is another message's"
     UNCHECKED = "not checked: there is no key here"
     MALFORMED = "malformed envelope"
     NEWER = "newer envelope"
@@ -105,7 +110,8 @@ class Keyring:
             "headers": headers,
             "properties": properties,
         }
-        return self._seal(_encode(meta), body.encode() if isinstance(body, str) else body)
+        tag = properties["delivery_tag"]
+        return self._seal(tag, _encode(meta), body.encode() if isinstance(body, str) else body)
 
     def seal_raw(self, raw: str | bytes) -> str:
         """Return the envelope of a message as it will stand in the queue; there must be a key.
@@ -119,7 +125,7 @@ class Keyring:
         payload = _read(raw)
         if not _is_message(payload):
             raise ValueError("it is no message of kombu's")
-        return self._seal(*_covered(payload))
+        return self._seal(payload["properties"].get("delivery_tag"), *_covered(payload))
 
     def judge(self, raw: bytes) -> Seal:
         """Verify a message as it came out of a queue; nothing of it is trusted before."""
@@ -141,21 +147,25 @@ class Keyring:
             return Verdict.UNCHECKED
         if version > VERSION:
             return Verdict.NEWER
-        if version != VERSION or not _SHAPE.fullmatch(text):
+        shape = _SHAPE.fullmatch(text)
+        if version != VERSION or shape is None:
             return Verdict.MALFORMED
+        tag = payload["properties"].get("delivery_tag")
+        if shape[3] != _publish_of(tag):
+            return Verdict.COPIED
         candidates = [mac for each, mac in self._keys if each == signer]
         if not candidates:
             return Verdict.UNKNOWN_KEY
         meta, body = _covered(payload)
         for mac in candidates:
             # The texts are compared, not what they decode to: base64 has spare bits at its end.
-            if hmac.compare_digest(_envelope(signer, mac, meta, body), text):
+            if hmac.compare_digest(_envelope(signer, mac, tag, meta, body), text):
                 return Verdict.VERIFIED
         return Verdict.CHANGED
 
-    def _seal(self, meta: bytes, body: bytes) -> str:
+    def _seal(self, tag: object, meta: bytes, body: bytes) -> str:
         signer, mac = self._keys[0]
-        return _envelope(signer, mac, meta, body)
+        return _envelope(signer, mac, tag, meta, body)
 
 
 def key_id(secret: str) -> str:
@@ -169,11 +179,14 @@ def refusal(seal: Seal, keyring: Keyring) -> str:
     match seal.verdict:
         case Verdict.VERIFIED | Verdict.UNCHECKED | Verdict.NO_TASK:
             return ""
-        case Verdict.UNSIGNED:
+        case Verdict.UNSIGNED | Verdict.COPIED:
             if not keyring.required:
                 return ""
+            copied = (
+                " (its envelope is another message's)" if seal.verdict is Verdict.COPIED else ""
+            )
             return (
-                "the message is not signed, and RELIER_REQUIRE_SIGNATURE is on: "
+                f"the message is not signed{copied}, and RELIER_REQUIRE_SIGNATURE is on: "
                 "give its producer RELIER_SECRET_KEY"
             )
         case Verdict.UNKNOWN_KEY:
@@ -199,22 +212,27 @@ def _hmac_of(secret: str) -> hmac.HMAC:
     return hmac.new(secret.encode(), digestmod="sha256")
 
 
-def _envelope(signer: str, mac: hmac.HMAC, meta: bytes, body: bytes) -> str:
+def _publish_of(tag: object) -> str:
+    return f"{zlib.crc32(str(tag).encode('utf-8', 'replace')):08x}"
+
+
+def _envelope(signer: str, mac: hmac.HMAC, tag: object, meta: bytes, body: bytes) -> str:
     made = mac.copy()
     # The length keeps the end of the one from passing for the beginning of the other.
     made.update(b"%b %d " % (_PURPOSE, len(meta)))
     made.update(meta)
     made.update(body)
     text = base64.urlsafe_b64encode(made.digest())[:43].decode("ascii")
-    return f"{VERSION}.{signer}.{text}"
+    return f"{VERSION}.{signer}.{_publish_of(tag)}.{text}"
 
 
 def _read(raw: str | bytes) -> Any:
     try:
         return _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        # NaN, a lone surrogate: Python's own reader takes what kombu's writer may have written.
-        return json.loads(raw)
+        # NaN, a lone surrogate: Python's own reader takes what kombu's writer may have written. It
+        # reads UTF-16 too, which kombu does not: both must see the same message.
+        return json.loads(raw.decode() if isinstance(raw, bytes) else raw)
 
 
 def _read_or_none(raw: bytes) -> Any:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -28,6 +29,12 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=8,
 )
+
+
+def _as_json(value: Any) -> bytes:
+    return json.dumps({"headers": value, "properties": value, "body": value}).encode()
+
+
 HEADERS = st.dictionaries(st.text(max_size=10), VALUES, max_size=6)
 
 
@@ -127,7 +134,7 @@ def test_no_truncated_message_verifies(size: int) -> None:
     assert RING.judge(SEALED_RAW[:size]).verdict is Verdict.NO_TASK
 
 
-@pytest.mark.parametrize("size", [0, 1, 10, 52, 53])
+@pytest.mark.parametrize("size", [0, 1, 10, 19, 20, 61, 62])
 def test_a_truncated_envelope_is_malformed(size: int) -> None:
     sealed = signed(message())
     sealed["headers"][HEADER] = sealed["headers"][HEADER][:size]
@@ -166,6 +173,17 @@ def test_a_stock_worker_may_put_a_message_back() -> None:
     sealed["headers"]["redelivered"] = True
     sealed["properties"]["delivery_info"]["redelivered"] = True
     assert verdict(sealed) is Verdict.VERIFIED
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_message_with_the_envelope_of_another_is_one_that_nobody_signed(required: bool) -> None:
+    ring = Keyring([KEY], required=required)
+    copy_of_a_stock_retry = signed(message())
+    copy_of_a_stock_retry["headers"]["retries"] = 1
+    copy_of_a_stock_retry["properties"]["delivery_tag"] = "another-tag"
+    seal = ring.judge(dumps(copy_of_a_stock_retry).encode())
+    assert (seal.verdict, seal.key_id) == (Verdict.COPIED, key_id(KEY))
+    assert bool(refusal(seal, ring)) is required
 
 
 def test_where_the_headers_end_and_the_body_begins_is_signed_too() -> None:
@@ -218,7 +236,9 @@ def test_an_envelope_of_a_newer_relier_is_left_to_it() -> None:
     assert "version 2" in refusal(seal, RING)
 
 
-@pytest.mark.parametrize("odd", [7, "", "x", ["1"], {"a": 1}, "0.12345678." + "x" * 43, True])
+@pytest.mark.parametrize(
+    "odd", [7, "", "x", ["1"], {"a": 1}, "0.12345678.12345678." + "x" * 43, True]
+)
 def test_an_odd_envelope_is_malformed(odd: Any) -> None:
     assert verdict(message(**{HEADER: odd})) is Verdict.MALFORMED
 
@@ -228,6 +248,39 @@ def test_an_odd_envelope_is_malformed(odd: Any) -> None:
 )
 def test_what_is_no_task_message_is_not_judged(raw: bytes) -> None:
     assert verdict(raw) is Verdict.NO_TASK
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode) | VALUES.map(_as_json))
+def test_nothing_that_lies_in_a_queue_breaks_the_judge(raw: bytes) -> None:
+    assert RING.judge(raw).verdict in (Verdict.NO_TASK, Verdict.UNSIGNED, Verdict.MALFORMED)
+
+
+@pytest.mark.parametrize(
+    ("place", "word", "verdict_then"),
+    [
+        ('"headers": {', '"task": "shop.steal", ', Verdict.VERIFIED),
+        ('"headers": {', '"\\u0074ask": "shop.steal", ', Verdict.VERIFIED),
+        ('"properties": {', '"reply_to": "mine", ', Verdict.VERIFIED),
+    ],
+)
+def test_of_names_that_come_twice_judge_and_worker_believe_the_same(
+    place: str, word: str, verdict_then: Verdict
+) -> None:
+    text = dumps(signed(message()))
+    ahead = text.replace(place, place + word, 1)
+    assert verdict(ahead.encode()) is verdict_then
+    assert loads(ahead) == loads(text)
+    name = word.partition(":")[0].replace("\\u0074", "t")
+    behind = re.sub(
+        rf"{re.escape(name)}: \"[^\"]*\"", lambda m: f"{m[0]}, {word[:-2]}", text, count=1
+    )
+    assert verdict(behind.encode()) is Verdict.CHANGED
+    assert loads(behind) != loads(text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_what_kombu_would_not_read_is_not_judged(encoding: str) -> None:
+    assert verdict(dumps(signed(message())).encode(encoding)) is Verdict.NO_TASK
 
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), "\ud800", 10**400])
