@@ -23,7 +23,7 @@ from relier.protocol.envelope import HEADER, Keyring, Verdict, key_id
 from relier.protocol.outcome import Outcome, Value
 from relier.store.embedded import EmbeddedServer
 from relier.store.keys import Keys
-from relier.worker.refusal import MOST_DEFERRALS
+from relier.worker.refusal import MOST_DEFERRALS_OF_NEWER
 from support.journal import Journal
 from support.wait import wait_for
 from support.worker import Worker
@@ -263,7 +263,7 @@ def test_an_envelope_of_a_newer_relier_waits_for_a_newer_worker(held: Vault) -> 
     sent["headers"][HEADER] = f"2.{key_id(KEY)}.unheard-of"
     raw = held.put(sent)
     wait_for(lambda: held.events("deferred", task_id), SOON_S)
-    held.redis.hset(held.keys.task(task_id), "u", MOST_DEFERRALS)
+    held.redis.hset(held.keys.task(task_id), "u", MOST_DEFERRALS_OF_NEWER)
     letter_id, reason, error = held.letter_of(raw)
     assert (letter_id, reason) == (task_id, "integrity")
     assert "an envelope of version 2" in error

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from relier.cli.main import rl
 from relier.store.embedded import EmbeddedServer
 from relier.store.keys import Keys
-from relier.worker.refusal import MOST_DEFERRALS
+from relier.worker.refusal import MOST_DEFERRALS_OF_NEWER
 from support.journal import Journal
 from support.wait import wait_for
 from support.worker import TESTS, Worker
@@ -178,8 +178,8 @@ def test_a_message_newer_than_every_worker_waits_and_is_kept_in_the_end(deploy: 
     wait_for(lambda: deploy.events("deferred", task_id), SOON_S)
     shown = CliRunner().invoke(rl, ["tasks", "inspect", second, "--json", "--url", deploy.url])
     assert json.loads(shown.stdout)["schema_version"] == 2
-    # As if it had come and gone for nine minutes.
-    deploy.redis.hset(deploy.keys.task(task_id), "u", MOST_DEFERRALS)
+    # As if it had come and gone for an hour.
+    deploy.redis.hset(deploy.keys.task(task_id), "u", MOST_DEFERRALS_OF_NEWER)
     letter = deploy.letter(task_id)
     assert letter["reason"] == "newer"
     assert "arguments of till.charge in version 2" in letter["error"]

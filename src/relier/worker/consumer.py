@@ -18,7 +18,7 @@ from relier.worker.bootsteps import Fleet
 from relier.worker.execution import Execution
 from relier.worker.grip import REQUEST_KEY
 from relier.worker.membership import Held, Membership
-from relier.worker.refusal import bury, put_off
+from relier.worker.refusal import MOST_DEFERRALS, bury, put_off
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,15 @@ class Consumer(CeleryConsumer):
             f"no worker knew {name!r} for as long as it was kept; import its module in a worker, "
             "then `rl dlq release`"
         )
-        verdict = put_off(broker, held.claim, held.who, name, "unregistered", error)
+        verdict = put_off(
+            broker,
+            held.claim,
+            held.who,
+            name,
+            "unregistered",
+            error,
+            most_deferrals=MOST_DEFERRALS,
+        )
         logger.error(
             "this worker does not know the task %r of message %s: %s. Import its module "
             "(--include) if it should.",

@@ -18,6 +18,10 @@ logger = logging.getLogger(__name__)
 MOST_DEFERRALS = 20
 """1, 2, 4 .. 32 s: about nine minutes for a worker that can run it to come up."""
 
+MOST_DEFERRALS_OF_NEWER = 120
+"""About an hour. Few workers are new while a deploy begins, and an old one is as quick to take a
+message again: of ten workers one may be new, and a message still finds it."""
+
 
 def bury(
     broker: Broker,
@@ -42,7 +46,14 @@ def bury(
 
 
 def put_off(
-    broker: Broker, claim: Claim, who: Unread, name: str, reason: str, error: RelierError
+    broker: Broker,
+    claim: Claim,
+    who: Unread,
+    name: str,
+    reason: str,
+    error: RelierError,
+    *,
+    most_deferrals: int = MOST_DEFERRALS_OF_NEWER,
 ) -> str:
     """Leave a message to a newer worker, for a while.
 
@@ -55,7 +66,7 @@ def put_off(
             claim,
             who,
             delay_ms=0,
-            most_deferrals=MOST_DEFERRALS,
+            most_deferrals=most_deferrals,
             letter={"reason": reason, "error": f"{type(error).__name__}: {error}", "name": name},
         )
     )
