@@ -58,6 +58,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     checkpoint_dir: Annotated[str, Meta(min_length=1)] | None
     secret_key: str | None
     require_signature: bool
+    graceful_shutdown_timeout_s: Annotated[float, Meta(ge=0, le=86_400)]
+    termination_grace_period_s: Annotated[float, Meta(ge=0, le=86_400)] | None
     env: Environment
     log_level: LogLevel
     cluster_name: Name
@@ -283,6 +285,21 @@ SETTINGS: tuple[Setting, ...] = (
         "true or false",
         "Refuse task messages that nobody signed, such as those of stock producers.",
         _lower,
+    ),
+    Setting(
+        "graceful_shutdown_timeout_s",
+        "RELIER_GRACEFUL_SHUTDOWN_TIMEOUT",
+        30.0,
+        "seconds, 0 to 86400",
+        "A worker that is asked to stop ends within this; what still runs then is handed over.",
+    ),
+    Setting(
+        "termination_grace_period_s",
+        "RELIER_TERMINATION_GRACE_PERIOD",
+        None,
+        "seconds, 0 to 86400",
+        "After how long the platform kills a worker that it asked to stop (Kubernetes: the pod's "
+        "terminationGracePeriodSeconds); unset: not known.",
     ),
     Setting(
         "env",

@@ -87,7 +87,7 @@ class RealScripts:
 
     def beat(self, worker: int) -> bool:
         """See ``model.beat``."""
-        return self.store.run(claiming.beat(self.keys, _name(worker), {}))
+        return self.store.run(claiming.beat(self.keys, _name(worker), {})).alive
 
     def goodbye(self, worker: int) -> bool:
         """See ``model.goodbye``."""
@@ -187,10 +187,14 @@ class RealScripts:
         claim, task = self._about(number)
         return self.store.run(running.abandon(self.keys, claim, task, "send failed"))
 
-    def release(self, worker: int, number: int) -> int:
+    def release(self, worker: int, number: int, stopped: bool = False) -> int:
         """See ``model.release``."""
-        claim, _ = self._about(number)
-        return self.store.run(claiming.release(self.keys, claim.worker, QUEUE, [claim.number]))
+        claim, task = self._about(number)
+        returned = [claiming.Returned(claim.number, task)]
+        said = self.store.run(
+            claiming.release(self.keys, claim.worker, QUEUE, returned, "drain", stopped=stopped)
+        )
+        return sum(map(bool, said.values()))
 
     def discard(self, worker: int, number: int, reason: str) -> int:
         """See ``model.discard``."""

@@ -44,7 +44,7 @@ MEANT_FOR = {
 }  # fmt: skip
 """What stage a claim is in when a script, or a step, is called as it should be."""
 
-DEATHS = {"killed": "reap_claim", "overdue": "condemn"}
+DEATHS = {"killed": "reap_claim", "overdue": "condemn", "stopped": "release"}
 INTERRUPTIONS = sorted({*MEANT_FOR} - {"begin", "end", "conclude"})
 ENDINGS = ["ok", "bare", "fail", "retry", "replace"]
 
@@ -151,7 +151,8 @@ class Scripts(RuleBasedStateMachine):
         if claim.outcome:
             pair.conclude(worker, number)
         elif claim.started and kind in DEATHS:
-            pair.call(DEATHS[kind], worker, number)
+            extra = [True] if kind == "stopped" else []
+            pair.call(DEATHS[kind], worker, number, *extra)
         elif claim.started:
             pair.end(worker, number, kind)
         else:
@@ -160,7 +161,8 @@ class Scripts(RuleBasedStateMachine):
     def _interrupt(self, pair: Pair, i: int, script: str, last: bool) -> None:
         """Something befalls a claim, at a good moment or a bad one."""
         if pair.held:
-            more = {"discard": ("expired",), "defer": (last,), "checkpoint": (i % 3 + 1,)}
+            more = {"discard": ("expired",), "checkpoint": (i % 3 + 1,)}
+            more |= dict.fromkeys(("defer", "release"), (last,))
             pair.call(script, *pair.pick(i, MEANT_FOR[script]), *more.get(script, ()))
 
     def _blunder(self, pair: Pair, i: int, step: str, kind: str) -> None:

@@ -15,6 +15,9 @@ MOST_PER_STREAM = 12_000
 LATER_LETTER = "~"
 """Between a task's id and what tells the letter of a later death from one that is still there."""
 
+DRAINED = "drained"
+"""A worker's last event: its account, under no task's name."""
+
 _PAGE = 1000
 
 WORDS = {
@@ -25,6 +28,7 @@ WORDS = {
     "ended": "ended",
     "next": "published its next generation",
     "returned": "went back unstarted",
+    "handed": "handed over by a worker that stopped",
     "disowned": "went back: the server had forgotten how it ended",
     "requeued": "resurrected",
     "replay": "its consequences are to be sent again",
@@ -83,6 +87,15 @@ class Feed:
         self._store = store
         self._after = dict.fromkeys(queues, "0")
 
+    @classmethod
+    def from_now(cls, store: Store, queues: Sequence[str]) -> Feed:
+        """Return a feed that leaves out what has happened so far."""
+        feed = cls(store, queues)
+        for queue in queues:
+            for newest in reading.events_before(store, queue, count=1):
+                feed._after[queue] = newest.stream_id
+        return feed
+
     def news(self) -> list[Event]:
         """Return what has happened since the last call, oldest first."""
         fresh: list[Event] = []
@@ -91,6 +104,12 @@ class Feed:
                 fresh += [_event(queue, each) for each in found]
                 self._after[queue] = found[-1].stream_id
         return sorted(fresh, key=lambda event: event.at_ms)
+
+
+def read_account(detail: str) -> dict[str, int]:
+    """Return what a ``drained`` event says: tasks completed, handed_over, given_back, left."""
+    names = ("completed", "handed_over", "given_back", "left")
+    return dict(zip(names, map(int, detail.split("|")), strict=True))
 
 
 def of_task(

@@ -18,8 +18,8 @@ _MOST_PROMOTED = 100
 
 _HELLO, _BEAT, _GOODBYE = load("hello"), load("beat"), load("goodbye")
 _CLAIM, _RELEASE, _RECONCILE = load("claim"), load("release"), load("reconcile")
-_DISOWN = load("disown")
-_REQUEUE = load("requeue")
+_DISOWN, _REQUEUE = load("disown"), load("requeue")
+_DRAIN, _DRAINED = load("drain"), load("drained")
 _BURY, _DEFER, _DISCARD = load("bury"), load("defer"), load("discard")
 
 
@@ -55,6 +55,25 @@ class Ended(NamedTuple):
     reason: str
 
 
+class Seen(NamedTuple):
+    """The server's answer to a beat.
+
+    Args:
+        alive: False when the worker must go on under a new id.
+        drain: the order to drain, or "".
+    """
+
+    alive: bool
+    drain: str
+
+
+class Returned(NamedTuple):
+    """An unstarted or stopped claim on its way back; ``task_id`` is "" for a plain message."""
+
+    number: str
+    task_id: str
+
+
 class Harvest(NamedTuple):
     """What one ``claim`` gave.
 
@@ -75,9 +94,30 @@ def hello(keys: Keys, worker: str, fields: Mapping[str, Argument]) -> Operation[
     return Operation(_HELLO, [keys.worker(worker), keys.workers], arguments, bool)
 
 
-def beat(keys: Keys, worker: str, fields: Mapping[str, Argument]) -> Operation[bool]:
-    """Say that the worker lives; False when it must go on under a new id."""
-    return Operation(_BEAT, [keys.worker(worker)], _pairs(fields), bool)
+def beat(keys: Keys, worker: str, fields: Mapping[str, Argument]) -> Operation[Seen]:
+    """Say that the worker lives, and hear what it is to do."""
+    return Operation(_BEAT, [keys.worker(worker)], _pairs(fields), _seen)
+
+
+def drain(keys: Keys, worker: str, order: str) -> Operation[bool]:
+    """Order a worker to drain; False when there is no such worker.
+
+    Args:
+        order: an id of the order, "|", and the ms that running tasks may take or "".
+    """
+    return Operation(_DRAIN, [keys.worker(worker)], [order], bool)
+
+
+def drained(keys: Keys, worker: str, queue: str, account: Sequence[int]) -> Operation[bool]:
+    """Say what became of all that a worker held.
+
+    Args:
+        queue: any of its queues; the event goes to that one's.
+        account: how many were completed, handed over, given back, and neither.
+    """
+    text = "|".join(map(str, account))
+    names = [keys.worker(worker), keys.events(queue)]
+    return Operation(_DRAINED, names, [worker, text], bool)
 
 
 def goodbye(keys: Keys, worker: str, queues: Sequence[str]) -> Operation[bool]:
@@ -124,11 +164,48 @@ def claim(
     return Operation(_CLAIM, names, arguments, parse)
 
 
-def release(keys: Keys, worker: str, queue: str, numbers: Sequence[str]) -> Operation[int]:
-    """Give unstarted claims of one queue back to its head; nothing is blamed."""
-    names = [keys.worker(worker), keys.list(queue), keys.claims(queue, worker), keys.bell(queue)]
-    youngest_first = sorted(numbers, key=int, reverse=True)
-    return Operation(_RELEASE, names, youngest_first, int)
+def release(
+    keys: Keys,
+    worker: str,
+    queue: str,
+    claims: Sequence[Returned],
+    reason: str,
+    *,
+    stopped: bool = False,
+) -> Operation[dict[str, str]]:
+    """Give claims of one queue back to its head; nothing is blamed.
+
+    Args:
+        claims: which ones.
+        stopped: hand over started ones, too: their processes were stopped, or end with this call.
+
+    Returns:
+        For each claim number "returned" (it had not started), "handed", or "" (it is gone, has
+        committed, or started and stays).
+    """
+    names = [
+        keys.worker(worker),
+        keys.list(queue),
+        keys.claims(queue, worker),
+        keys.bell(queue),
+        keys.events(queue),
+    ]
+    youngest_first = sorted(claims, key=lambda each: int(each.number), reverse=True)
+    arguments: list[Argument] = [
+        worker,
+        int(stopped),
+        keys.task_template,
+        LIVE_RECORD_TTL_MS,
+        reason,
+    ]
+    for each in youngest_first:
+        arguments += each
+
+    def parse(reply: list[Any]) -> dict[str, str]:
+        verdicts = (("", "returned", "handed")[int(verdict)] for verdict in reply)
+        return dict(zip((each.number for each in youngest_first), verdicts, strict=True))
+
+    return Operation(_RELEASE, names, arguments, parse)
 
 
 def requeue(keys: Keys, claim: Claim) -> Operation[bool]:
@@ -253,6 +330,10 @@ def discard(keys: Keys, worker: str, queue: str, ended: Sequence[Ended]) -> Oper
 
 def _pairs(fields: Mapping[str, Argument]) -> list[Argument]:
     return [word for pair in fields.items() for word in pair]
+
+
+def _seen(reply: list[Any]) -> Seen:
+    return Seen(bool(reply[0]), text(reply[1]))
 
 
 def _harvest(worker: str, queues: Sequence[str], reply: list[Any]) -> Harvest:

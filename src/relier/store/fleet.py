@@ -73,6 +73,22 @@ def parked_keys(store: Store, most: int) -> list[str]:
         raise
 
 
+def states(store: Store, task_ids: Sequence[str]) -> list[str]:
+    """Return the state in each task's record, or "".
+
+    Raises:
+        RedisConnectionError: the server is away.
+    """
+    try:
+        with store.redis.pipeline(transaction=False) as pipe:
+            for task_id in task_ids:
+                pipe.hget(store.keys.task(task_id), "s")
+            return [(state or b"").decode() for state in pipe.execute()]
+    except exceptions.RedisError as error:
+        judge(error, store.address, out_of_time=True)
+        raise
+
+
 def take_tick(store: Store, tick_ms: int) -> bool:
     """Return whether this Phoenix may work now; one may per tick."""
     try:

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.exceptions import RedisError
@@ -118,26 +118,29 @@ class Beat(threading.Thread):
             return {"client_id": "", "run_id": run_id}
         return {"client_id": client_id, "run_id": run_id}
 
-    def _ask(self, *command: str | bytes | int | float) -> bytes:
+    def _ask(self, *command: str | bytes | int | float) -> Any:
         assert self._connection is not None
         self._connection.send_command(*command)
-        reply: bytes = self._connection.read_response()
-        return reply
+        return self._connection.read_response()
 
     def _beat(self, address: dict[str, str | int]) -> None:
         membership = self._membership
         worker = membership.worker_id
         fields = {**address, "queues": ",".join(sorted(membership.queues))}
+        if membership.draining:
+            fields["draining"] = 1
         operation = claiming.beat(membership.broker.keys, worker, fields)
         try:
-            alive = operation.parse(self._ask(*operation.command()))
+            seen = operation.parse(self._ask(*operation.command()))
         except redis.exceptions.NoScriptError:
-            alive = operation.parse(
+            seen = operation.parse(
                 self._ask("EVAL", operation.script.source, *operation.command()[2:])
             )
-        if not alive and not self._stopping.is_set():
+        if not seen.alive and not self._stopping.is_set():
             membership.rejoin(worker)
             self._beat(address)
+        elif seen.drain and membership.on_drain is not None:
+            membership.on_drain(seen.drain)
 
     def _sleep_on_socket(self, wait_s: float) -> None:
         sock = getattr(self._connection, "_sock", None)

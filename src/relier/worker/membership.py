@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
@@ -22,7 +22,7 @@ from relier.protocol.identity import Claim, mint_worker_id
 from relier.protocol.outcome import printable
 from relier.store import claiming, fleet, running
 from relier.store.broker import Broker
-from relier.store.claiming import Ended, Unread
+from relier.store.claiming import Ended, Returned, Unread
 from relier.store.operations import Argument, Operation
 from relier.worker.audit import Audit
 from relier.worker.beat import Beat
@@ -70,6 +70,8 @@ class Membership:
         self.pool = "none"
         self.name = ""
         self.reply_lost = False
+        self.draining = False
+        self.on_drain: Callable[[str], None] | None = None
         self._ended: dict[str, list[Ended]] = {}  # until the server was told
         self._owed: list[Operation[Any]] = []
         self._shunned: dict[str, float] = {}
@@ -139,6 +141,8 @@ class Membership:
         self.worker_id, self.epoch = worker_id, 1
 
     def _facts(self) -> dict[str, Argument]:
+        settings = self.broker.settings
+        known = settings.termination_grace_period_s
         return {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -146,7 +150,9 @@ class Membership:
             "name": self.name or f"{os.path.basename(sys.argv[0] or 'python')}",
             "size": self.concurrency,
             "started_ms": int(time.time() * 1000),
-            "hb": int(self.broker.settings.heartbeat_ttl_s * 1000),
+            "hb": int(settings.heartbeat_ttl_s * 1000),
+            "grace": int(settings.graceful_shutdown_timeout_s * 1000),
+            "killed_after": "" if known is None else int(known * 1000),
         }
 
     # -- what this process holds
@@ -154,6 +160,12 @@ class Membership:
     def hold(self, tag: str, held: Held) -> None:
         """Remember a delivered claim."""
         self.held[tag] = held
+
+    def living_requests(self) -> list[Any]:
+        """Return the requests that some pool may still run; safe to call from any thread."""
+        # valuerefs copies in one step; iterating would meet the main thread's additions.
+        found = (reference() for reference in self.requests.valuerefs())
+        return [request for request in found if request is not None]
 
     def free(self, tag: str) -> Held | None:
         """Forget a claim that a pool process has ended, or will end."""
@@ -196,16 +208,23 @@ class Membership:
 
     def give_back(self, tags: list[str]) -> None:
         """Return unstarted claims to the head of their queues."""
+        self.put_back([held for held in map(self.free, tags) if held], "closed")
+
+    def put_back(self, waiting: Iterable[Held], reason: str) -> list[Held]:
+        """Return unstarted claims to the head of their queues, and say which went back."""
         begun = self.begun()
-        by_queue: dict[str, list[str]] = {}
-        for tag in tags:
-            held = self.free(tag)
-            if held and held.claim.worker == self.worker_id and held.claim not in begun:
-                by_queue.setdefault(held.claim.queue, []).append(held.claim.number)
-        for queue, numbers in by_queue.items():
-            self.broker.store.run(
-                claiming.release(self.broker.keys, self.worker_id, queue, numbers)
+        by_queue: dict[str, dict[str, Held]] = {}
+        for held in waiting:
+            if held.claim.worker == self.worker_id and held.claim not in begun:
+                by_queue.setdefault(held.claim.queue, {})[held.claim.number] = held
+        returned = []
+        for queue, mine in by_queue.items():
+            claims = [Returned(number, held.who.task_id) for number, held in mine.items()]
+            verdicts = self.broker.store.run(
+                claiming.release(self.broker.keys, self.worker_id, queue, claims, reason)
             )
+            returned += [mine[number] for number, verdict in verdicts.items() if verdict]
+        return returned
 
     def requeue(self, tag: str) -> None:
         """Return an unstarted claim to the tail of its list: its consumer wants others first."""
@@ -316,17 +335,21 @@ class Membership:
 
     # -- epochs
 
-    def new_epoch(self) -> None:
+    def new_epoch(self, kept: Collection[str] = ()) -> None:
         """Give back whatever did not start, and make claims that are still under way void.
 
         Called after any connection error, and when the worker stops claiming: a reply that was
         lost, or that arrives late, belongs to an older epoch.
+
+        Args:
+            kept: tags of claims that stay, though they did not start.
         """
         with self._lock:
             if not self.joined:
                 return
             self.flush_ended()
-            self._reconcile(self.epoch + 1, self._untold_numbers())
+            stay = [held.claim.number for tag, held in list(self.held.items()) if tag in kept]
+            self._reconcile(self.epoch + 1, stay + self._untold_numbers())
             self.reply_lost = False
 
     def reconcile(self) -> None:
