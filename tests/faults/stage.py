@@ -38,7 +38,7 @@ LIFE_DEADLINE_S = 15.0
 # What the main process sends on its own account, whether or not a task lives.
 BACKGROUND = {
     *("hello", "beat", "goodbye", "reconcile", "discard", "release", "reap", "reap_claim"),
-    *("bury", "defer", "condemn"),
+    *("bury", "defer", "condemn", "drain", "drained"),
     *("HELLO", "AUTH", "SELECT", "CLIENT", "INFO", "PING", "CONFIG", "SCRIPT", "ECHO", "BZPOPMIN"),
     *("SMEMBERS", "HGETALL", "SADD", "SREM", "PUBLISH", "BRPOP", "RPOP", "LLEN", "ZREVRANGE"),
     *("SUBSCRIBE", "PSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE"),

@@ -220,11 +220,17 @@ def _stop_when_done(stage: Stage, victim: Victim) -> None:
     _stop(stage, victim)
 
 
+def _stop_at_once(_stage: Stage, victim: Victim) -> None:
+    os.kill(victim.pid, signal.SIGQUIT)
+
+
 MOMENTS = [
     Moment("hello", _effect, starts_late=True),
     Moment("beat", _held, holds=True),
     Moment("reconcile", _held, _sever, holds=True),
     Moment("reap_claim", _held, _kill_pool, holds=True),
+    Moment("release", _held, _stop_at_once, holds=True),
+    Moment("drained", _effect, _stop_when_done),
     Moment("goodbye", _effect, _stop_when_done),
     Moment("defer", _stock_and_early),
     Moment("bury", _without_task, journal=[(0, ("effect",))], letters=1),

@@ -6,11 +6,15 @@ import logging
 from typing import Any
 
 from celery import bootsteps, signals
+from celery.platforms import EX_FAILURE
 
 from relier.errors import ConfigurationError, RedisConnectionError
 from relier.phoenix.service import Phoenix
 from relier.worker import timing, versions
+from relier.worker.drain import Drain, Order
 from relier.worker.membership import Membership
+from relier.worker.shutdown import ShutdownSignals, owns_process
+from relier.worker.stopping import Bodies, Processes
 from relier.worker.transport import Transport
 
 logger = logging.getLogger(__name__)
@@ -28,6 +32,8 @@ class Fleet(bootsteps.StartStopStep):
         self._phoenix: Phoenix | None = None
         self._timer: Any = None
         self._membership: Membership | None = None
+        self._drain: Drain | None = None
+        self._controller = consumer.controller
         if _pool_name(consumer) == "prefork":
             # Now, for its processes are forked before this step is started.
             consumer.app.relier.timekeeper.watch_pool()
@@ -46,13 +52,23 @@ class Fleet(bootsteps.StartStopStep):
         membership.reply_lost = True
         self._watch_pool(consumer)
 
-    def stop(self, _consumer: Any) -> None:
-        """Stop claiming: what has not started goes back to its queue at once."""
-        if self._membership is not None:
+    def stop(self, consumer: Any) -> None:
+        """Stop claiming: what has not started goes back to its queue at once.
+
+        Whatever ends the worker comes by here; a lost connection does, too, and the worker goes on.
+        """
+        if self._drain is not None and consumer.blueprint.state != bootsteps.RUN:
+            if not self._drain.asked:
+                self._drain.ask(Order("the worker stops"))
+        elif self._membership is not None:
             try:
                 self._membership.new_epoch()
             except RedisConnectionError as error:
                 logger.warning("could not give claims back (%s); they will be reaped", error)
+
+    def shutdown(self, _consumer: Any) -> None:
+        """Leave the fleet: the pool has ended. Celery's cold ways send no signal of it."""
+        self._leave()
 
     def _join(self, consumer: Any, membership: Membership) -> None:
         versions.check(consumer.app)
@@ -62,6 +78,7 @@ class Fleet(bootsteps.StartStopStep):
         membership.join()
         self._phoenix = Phoenix(membership.broker)
         self._phoenix.start()
+        self._drain = self._ready_to_drain(consumer, membership)
         signals.worker_shutdown.connect(self._leave, weak=False)
         self._say_what_the_pool_cannot(consumer)
 
@@ -70,6 +87,16 @@ class Fleet(bootsteps.StartStopStep):
         said = timing.what_a_pool_cannot(_pool_name(consumer), protected)
         if said:
             logger.warning(said)
+
+    def _ready_to_drain(self, consumer: Any, membership: Membership) -> Drain:
+        kind = Processes if membership.pool == "prefork" else Bodies
+        bodies = kind(membership, consumer.pool, consumer.app.relier.timekeeper)
+        drain = Drain(membership, bodies, owns_process=owns_process())
+        drain.start()
+        membership.on_drain = drain.hear
+        if owns_process():
+            ShutdownSignals(drain, consumer).install()
+        return drain
 
     def _watch_pool(self, consumer: Any) -> None:
         """Notice a dead pool process in a tenth of a second; Celery's own look takes up to 5 s."""
@@ -83,6 +110,8 @@ class Fleet(bootsteps.StartStopStep):
     def _leave(self, **_: Any) -> None:
         if self._phoenix is not None:
             self._phoenix.stop()
+        if self._drain is not None and not self._drain.finish():
+            self._controller.exitcode = EX_FAILURE
         if self._membership is not None:
             self._membership.leave()
 

@@ -163,6 +163,8 @@ class Channel(PlainChannel):
 
     def _room(self) -> int:
         """Return how many messages to claim now; 0 to wait until a batch is worth the trip."""
+        if self.membership.draining:
+            return 0
         if self.connection.cycle._in_protected_read:
             return 1  # drain_events: each call is one event
         if self.membership.pool == "solo" or "can_consume" in vars(self.qos):
@@ -299,6 +301,8 @@ class Channel(PlainChannel):
 
     def _deliver_claimed(self, claimed: Claimed) -> None:
         """Deliver one message; whatever is wrong with it stays its own affair."""
+        if self.membership.draining:
+            return  # nobody holds it here, so the drain gives it back
         try:
             delivery.verify(claimed, self.broker.keyring)
             payload = delivery.read(claimed)

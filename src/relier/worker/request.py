@@ -15,6 +15,7 @@ from celery.worker import request as celery_request
 from celery.worker import state as worker_state
 
 from relier.protocol import outcome as outcomes
+from relier.protocol.identity import Claim
 from relier.protocol.outcome import Outcome, printable
 from relier.store import reaping, running
 from relier.worker.grip import ETA_KEY, REQUEST_KEY, Grip
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 class Request(celery_request.Request):
     """A request that carries its claim."""
+
+    handed_over = False
+    """Whether its process is stopped to hand it over; then nobody is to blame for its death."""
 
     _grip: Grip | None = None
     _membership: Membership
@@ -45,6 +49,12 @@ class Request(celery_request.Request):
             self._grip = Grip(held.claim, held.delivery_tag, held.outcome, held.replays)
             self._request_dict[REQUEST_KEY] = self._grip
             self._membership.requests[held.claim] = self
+
+    @property
+    def claim(self) -> Claim:
+        """Return the claim under which a protected task runs."""
+        assert self._grip is not None
+        return self._grip.claim
 
     @property
     def begun(self) -> bool:
@@ -126,7 +136,9 @@ class Request(celery_request.Request):
         error = getattr(exc_info.exception, "exc", None) or exc_info.exception
         worker_state.task_ready(self)
         try:
-            if self._stopped:
+            if self.handed_over:
+                logger.debug("%s[%s] was stopped to be handed over", self.name, self.id)
+            elif self._stopped:
                 self._timed_out(limits_of(self.task).hard_s or 0.0, "hard_timeout")
             elif isinstance(error, TimeLimitExceeded):
                 self._timed_out(float(error.args[0]), "time_limit")

@@ -34,6 +34,7 @@ from relier.worker.board import SLOTS, Board, Entry
 from relier.worker.hooks import HookCall
 from relier.worker.interrupt import Interruptible
 from relier.worker.overdue import Overdue
+from relier.worker.summons import Summons
 from relier.worker.timing import Timing, overdue
 
 logger = logging.getLogger(__name__)
@@ -58,15 +59,17 @@ class Timekeeper:
         self.broker = broker
         self.alarms = Alarms()
         self.overdue: Overdue | None = None
+        self.summons: Summons | None = None
         self._running: set[Timed] = set()
 
     def __repr__(self) -> str:
         return f"<Timekeeper of {self.broker.address.public}>"
 
     def watch_pool(self) -> None:
-        """Be ready to stop pool processes; called in the main process before it forks them."""
+        """Be ready to call and stop pool processes; for the main process before it forks them."""
         if self.overdue is None:
             self.overdue = Overdue(Board(), self.alarms)
+            self.summons = Summons(self.run_hooks)
 
     def running(self) -> list[Timed]:
         """Return the executions in this process that have timeouts or a hook."""
@@ -74,6 +77,8 @@ class Timekeeper:
 
     def timed(self, timing: Timing, claim: Claim, task_id: str) -> Timed:
         """Return an execution that is about to begin."""
+        if timing.hook is not None and self.summons is not None:
+            self.summons.listen()
         timed = Timed(self, timing, claim, task_id, self._place())
         self._running.add(timed)
         return timed
@@ -81,6 +86,14 @@ class Timekeeper:
     def forget(self, timed: Timed) -> None:
         """Let go of an execution that has ended."""
         self._running.discard(timed)
+
+    def run_hooks(self) -> None:
+        """Run the hook of everything that runs here, and wait until they have ended."""
+        calls = [timed.run_hook() for timed in self.running()]
+        until_s = time.monotonic() + HOOK_GRACE_S
+        for call in calls:
+            if call is not None:
+                call.wait(max(until_s - time.monotonic(), 0.0))
 
     def _place(self) -> Place | None:
         """Return where this process tells the main process what it runs; None if it is that."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -11,12 +12,13 @@ from typing import Any
 from celery import Celery
 
 from relier import Relier, rl_task
-from relier.tasks.context import task_context
+from relier.tasks.context import TaskContext, task_context
 from support.journal import VARIABLE, Journal
 
 BROKER = "RELIER_TEST_BROKER"
 PREFETCH = "RELIER_TEST_PREFETCH"
 """Sets Celery's multiplier; its own option does not take 0."""
+SOFT_SHUTDOWN = "RELIER_TEST_SOFT_SHUTDOWN"
 QUEUE = "labour"
 ONCE: dict[str, dict[str, Any]] = {
     "once": {},
@@ -104,14 +106,36 @@ def once(word: str, *, kind: str = "gate") -> str:
     return f"{word} by {context.task_id}"
 
 
+def save(context: TaskContext) -> None:
+    """Be the hook of `lasting` and `alasting`."""
+    time.sleep(0.1)
+    Journal.from_env().write("saved", context.args[0])
+
+
+def lasting(word: str) -> str:
+    """Run until the test opens the gate; what it has by then can be saved."""
+    return hold(word)
+
+
+async def alasting(word: str) -> str:
+    """Do the same in an event loop."""
+    Journal.from_env().write("began", word)
+    while not gate(word).exists():
+        await asyncio.sleep(0.01)
+    return word
+
+
 def build(broker: str, **settings: object) -> Celery:
     """Make an app with these tasks; a producer and its workers make the same one."""
     app = Celery("labour", broker=broker, backend=broker, set_as_current=False)
     app.conf.task_default_queue = QUEUE
     app.conf.worker_prefetch_multiplier = int(os.environ.get(PREFETCH, "4"))
+    app.conf.worker_soft_shutdown_timeout = float(os.environ.get(SOFT_SHUTDOWN, "0"))
     Relier(app, **settings)
     for function in (note, hold, work, weigh, sink, mourn):
         rl_task(app=app, name=function.__name__, shared=False)(function)
+    for lasts in (lasting, alasting):
+        rl_task(app=app, name=lasts.__name__, shared=False, on_soft_timeout=save)(lasts)
     for function, returns in ((poison, 2), (slayer, 3)):
         rl_task(app=app, name=function.__name__, max_resurrections=returns, shared=False)(function)
     for name, options in ONCE.items():
