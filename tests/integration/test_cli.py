@@ -131,6 +131,18 @@ def test_doctor_finds_a_sound_server(clerk: Clerk) -> None:
     assert "clerk@test" in workers["found"]
 
 
+@pytest.mark.parametrize(("killed_after", "status"), [("10", "warning"), ("30", "ok")])
+def test_doctor_compares_the_time_to_stop_with_the_platforms(
+    clerk: Clerk, killed_after: str, status: str
+) -> None:
+    env = {"RELIER_TERMINATION_GRACE_PERIOD": killed_after}
+    done = CliRunner().invoke(rl, ["doctor", "--json", "--url", clerk.server.url], env=env)
+    assert done.exit_code == 0, "a warning is no failure"
+    [check] = [each for each in json.loads(done.stdout)["checks"] if each["name"] == "shutdown"]
+    assert check["status"] == status
+    assert status == "ok" or "terminationGracePeriodSeconds" in check["fix"]
+
+
 def test_doctor_fails_on_a_server_that_may_lose_tasks(fresh_server: EmbeddedServer) -> None:
     with redis.Redis.from_url(fresh_server.url) as client:
         client.config_set("appendonly", "no")

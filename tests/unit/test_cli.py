@@ -67,6 +67,7 @@ def test_help_is_quick() -> None:
         ["dlq", "inspect", "x"],
         ["dlq", "release", "x"],
         ["worker", "start"],
+        ["worker", "drain"],
     ],
     ids=" ".join,
 )

@@ -89,9 +89,15 @@ def _rows(found: Snapshot, *, short: bool) -> list[tuple[object, ...]]:
         own = [task for task in found.tasks if task.worker_id == worker.worker_id]
         rows += [_row(worker, task, short=short) for task in own]
         if not own:
-            state = words.styled("dead" if worker.dying else "idle")
+            state = words.styled(_state_of(worker))
             rows.append((worker.name, "-", "-", "-", state, ",".join(worker.queues), "-"))
     return rows
+
+
+def _state_of(worker: Worker) -> str:
+    if worker.dying:
+        return "dead"
+    return "draining" if worker.draining else "idle"
 
 
 def _row(worker: Worker, task: InFlight, *, short: bool) -> tuple[object, ...]:

@@ -27,7 +27,7 @@ _COMMANDS = {
         "Bring back the tasks of dead workers, until stopped.",
     ),
     "tasks": ("relier.cli.tasks:tasks", "Tasks: list, inflight, inspect."),
-    "worker": ("relier.cli.worker:worker", "Workers: start."),
+    "worker": ("relier.cli.worker:worker", "Workers: start, drain."),
 }
 
 

@@ -64,6 +64,7 @@ def examine(broker: Broker) -> Examination:
         checks.append(check(info))
     for look in _LOOKS:
         checks.append(look(broker))
+    checks += _shutdown(broker)
     return Examination(broker.address.public, tuple(checks))
 
 
@@ -147,6 +148,30 @@ def _clock(broker: Broker) -> Check:
         "run NTP on both: an `eta` is read by the machine that dispatches it (relier compares "
         "no two clocks for anything else)",
     )
+
+
+def _shutdown(broker: Broker) -> list[Check]:
+    """Compare how long workers take to stop with how long they are given, where that is known."""
+    own = broker.settings
+    known = [("here", own.graceful_shutdown_timeout_s, own.termination_grace_period_s)]
+    known += [(w.name, w.grace_s, w.killed_after_s) for w in fleet.workers(broker.store)]
+    given = [(name, takes_s, has_s) for name, takes_s, has_s in known if has_s is not None]
+    late = [each for each in given if each[1] > each[2]]
+    if not given:
+        return []
+    if not late:
+        return [Check("shutdown", OK, "every worker has the time it takes to stop")]
+    name, takes_s, has_s = late[0]
+    more = f", and {len(late) - 1} more" if len(late) > 1 else ""
+    return [
+        Check(
+            "shutdown",
+            WARNING,
+            f"killed {has_s:g} s after SIGTERM, but may take {takes_s:g} s to stop ({name}{more})",
+            "raise terminationGracePeriodSeconds (and RELIER_TERMINATION_GRACE_PERIOD), or lower "
+            "RELIER_GRACEFUL_SHUTDOWN_TIMEOUT: what is cut off is charged an interruption",
+        )
+    ]
 
 
 _LOOKS: tuple[Callable[[Broker], Check], ...] = (_scripts, _workers, _clock)

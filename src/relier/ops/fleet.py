@@ -21,6 +21,9 @@ class Worker:
         queues: what it takes messages from.
         done: tasks it completed; ``failed``: those that ended as failures.
         dying: whether its claims are being brought back.
+        draining: whether it was asked to stop and ends what it runs.
+        grace_s: how long a drain may take there.
+        killed_after_s: when its platform kills it, counted from SIGTERM; None when not known.
     """
 
     worker_id: str
@@ -34,6 +37,9 @@ class Worker:
     failed: int
     started_ms: int
     dying: bool
+    draining: bool
+    grace_s: float
+    killed_after_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,4 +101,7 @@ def _worker(worker_id: str, entry: Mapping[str, str]) -> Worker:
         failed=int(entry.get("failed") or 0),
         started_ms=int(entry.get("started_ms") or 0),
         dying="dying" in entry,
+        draining="draining" in entry,
+        grace_s=int(entry.get("grace") or 0) / 1000,
+        killed_after_s=int(entry["killed_after"]) / 1000 if entry.get("killed_after") else None,
     )
