@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -272,21 +271,6 @@ async def test_a_redis_that_is_too_old_is_refused(tmp_path: Path) -> None:
         log = worker.log()
         assert f"the server is Redis {redis6.VERSION}; relier needs Redis 7.0" in log
         assert log.count("Traceback") <= 1, "it says so once"
-
-
-def test_a_server_older_than_redis_7_is_refused(own_scene: Scene) -> None:
-    def older(reply: bytes) -> bytes:
-        reply = re.sub(rb"redis_version:\d", b"redis_version:6", reply)
-        return reply.replace(b"valkey_version", b"served_version")
-
-    with Proxy(own_scene.url) as proxy:
-        proxy.alter = older
-        worker = own_scene.worker("refused", broker=proxy.url, wait_ready=False)
-        assert worker.wait(SOON_S) != 0
-    log = worker.log()
-    assert re.search(r"the server is Redis 6\..*; relier needs Redis 7\.0 or later", log)
-    assert log.count("Traceback") <= 1, "it says so once"
-    assert not own_scene.members()
 
 
 def test_a_wrong_password_is_named_as_such(own_scene: Scene) -> None:

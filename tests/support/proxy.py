@@ -108,8 +108,6 @@ class Proxy:
         self._links: set[_Link] = set()
         self._cuts: list[Cut] = []
         self._log: list[Command] = []
-        self.alter: Callable[[bytes], bytes] = bytes
-        """Applied to each reply on its way back; must keep its length."""
         self._open = threading.Event()
         self._open.set()
         self._closed = False
@@ -323,7 +321,7 @@ class _Link:
                 if cut is not None:
                     self._fire(cut)
                     return
-                if not self._send(self._client, self._proxy.alter(raw)):
+                if not self._send(self._client, raw):
                     return
         self.close()
 
