@@ -12,8 +12,10 @@ from typing import Any
 import msgspec
 
 VERSION = 1
+FAILED = "failed"
+"""Why a task that failed for good is a dead letter."""
 HARD_TIMEOUT = "hard_timeout"
-"""Why a task that was stopped is a dead letter."""
+"""Why a task that was stopped is one."""
 REJECTED = "rejected"
 """Why a task that raised ``Reject(requeue=False)`` is one."""
 MIGRATION = "migration"

@@ -15,10 +15,11 @@ from relier.protocol.admission import Tenant, TenantOf
 from relier.tasks.dispatch import Dispatcher
 from relier.tasks.receipt import Receipt, Receipts
 from relier.worker import publish, versions
-from relier.worker.execution import Execution, Run
+from relier.worker.execution import Execution
 from relier.worker.idempotency import CallKey, call_key
 from relier.worker.pinning import derived_id
 from relier.worker.publish import held_back
+from relier.worker.run import Run
 from relier.worker.timeouts import Timed
 from relier.worker.trouble import may_pass
 

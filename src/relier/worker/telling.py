@@ -24,7 +24,7 @@ from relier.worker import replay
 from relier.worker.ended import Ended
 
 if TYPE_CHECKING:
-    from relier.worker.execution import Run
+    from relier.worker.run import Run
 
 logger = logging.getLogger(__name__)
 trace_logger = logging.getLogger("celery.app.trace")
