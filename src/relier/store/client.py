@@ -40,7 +40,7 @@ _TRANSIENT = (
     exceptions.TryAgainError,
     OSError,
 )
-_TRANSIENT_WORDS = ("NOREPLICAS", "MISCONF", "BUSY", "CLUSTERDOWN", "UNKILLABLE")
+_TRANSIENT_WORDS = ("NOREPLICAS", "MISCONF", "BUSY", "CLUSTERDOWN", "UNKILLABLE", "UNBLOCKED")
 """Replies of a server that is in trouble now and may not be in a moment."""
 _HOPELESS = (exceptions.AuthenticationError, exceptions.AuthorizationError)
 

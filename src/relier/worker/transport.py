@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 from kombu.utils.url import as_url, maybe_sanitize_url, parse_url
+from redis import exceptions
 
 from relier import config
 from relier.errors import RedisConnectionError
@@ -42,7 +43,15 @@ class Transport(kombu_redis.Transport):
     """The transport behind ``relier+redis://`` and its like."""
 
     can_parse_url = True
-    connection_errors = (*kombu_redis.Transport.connection_errors, RedisConnectionError)
+    # A server that takes no writes now may be none that should be spoken to: look for the master
+    # again. Celery ends a worker of any error that is not among these.
+    connection_errors = (
+        *kombu_redis.Transport.connection_errors,
+        RedisConnectionError,
+        exceptions.ReadOnlyError,
+        exceptions.MasterDownError,
+        exceptions.OutOfMemoryError,
+    )
     # Publishing retries in the store, within the socket timeout; kombu must not add to that.
     recoverable_connection_errors = kombu_redis.Transport.connection_errors
     recoverable_channel_errors = kombu_redis.Transport.channel_errors
