@@ -41,6 +41,7 @@ def make_app(broker: str, backend: str) -> Celery:
     app = Celery("steps", broker=broker, backend=backend, set_as_current=False)
     app.conf.task_default_queue = "calm"
     app.conf.worker_enable_remote_control = True
+    app.conf.result_chord_retry_interval = 0.1  # where Celery polls for a chord's parts
     Relier(app, env="development")
 
     @rl_task(app=app, shared=False, name="part")

@@ -133,6 +133,14 @@ def test_a_rejected_task_is_a_dead_letter_and_has_failed(kitchen: Kitchen) -> No
     assert b"as told" in kitchen.client.hget(letter, "error")
 
 
+def test_a_rejected_task_that_wants_no_letter_leaves_none(kitchen: Kitchen) -> None:
+    receipt = kitchen.tasks["end_unmourned"].push("reject")
+    key = f"rl:task:{receipt.id}"
+    wait_for(lambda: kitchen.client.hget(key, "s") == b"e", RESULT_S)
+    assert receipt.status == "FAILURE"
+    assert not kitchen.client.exists(f"rl:{{celery}}:dead:{receipt.id}")
+
+
 def test_reject_with_requeue_runs_again(kitchen: Kitchen) -> None:
     word = kitchen.word()
     assert kitchen.tasks["reject_twice"].push(word).get(RESULT_S) == "done"

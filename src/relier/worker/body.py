@@ -65,7 +65,7 @@ class Body:
         except Reject as error:
             if error.requeue:
                 replay.publish_again(run.task, request, run.outbox)
-            letter = "" if error.requeue else REJECTED
+            letter = "" if error.requeue or not run.task.dead_letter else REJECTED
             return Ended(states.REJECTED, error, ExceptionInfo(internal=True), letter)
         except Ignore as error:
             return Ended(states.IGNORED, error, ExceptionInfo(internal=True))

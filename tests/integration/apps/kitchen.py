@@ -133,8 +133,8 @@ def _ends(app: Celery) -> None:
         return how
 
     @rl_task(app=app, shared=False, name="end_unmourned", dead_letter=False)
-    def end_unmourned() -> None:
-        raise ValueError("as told")
+    def end_unmourned(how: str = "error") -> None:
+        raise Reject("as told", requeue=False) if how == "reject" else ValueError("as told")
 
     @rl_task(app=app, shared=False, name="reject_twice", bind=True)
     def reject_twice(self: RelierTask, key: str) -> str:
