@@ -52,12 +52,16 @@ class Alarms:
 
     def _run(self) -> None:
         while True:
-            for ring in self._take_due():
-                try:
-                    ring()
-                except Exception:
-                    # One alarm's surprise must not silence the others.
-                    logger.exception("an alarm failed")
+            # In a function of its own, so that nothing of an alarm is kept until the next.
+            self._ring_due()
+
+    def _ring_due(self) -> None:
+        for ring in self._take_due():
+            try:
+                ring()
+            except Exception:
+                # One alarm's surprise must not silence the others.
+                logger.exception("an alarm failed")
 
     def _take_due(self) -> list[Callable[[], None]]:
         """Sleep until something is due, and return it."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 
 from relier.worker.alarms import Alarms
 from support.wait import wait_for
@@ -25,6 +26,18 @@ def test_an_alarm_that_fails_silences_no_other() -> None:
     alarms.set("bad", 0.0, lambda: 1 / 0)
     alarms.set("good", time.monotonic() + 0.02, rung.set)
     assert rung.wait(10)
+
+
+def test_nothing_of_an_alarm_is_kept() -> None:
+    class Request:
+        def ring(self) -> None: ...
+
+    alarms, request = Alarms(), Request()
+    kept = weakref.ref(request)
+    alarms.set("rings", time.monotonic() + 0.02, request.ring)
+    alarms.set("far", time.monotonic() + 3600, lambda: None)
+    del request
+    wait_for(lambda: kept() is None, 10)
 
 
 def test_a_forked_child_has_alarms_of_its_own() -> None:
