@@ -70,6 +70,8 @@ def test_what_has_not_started_goes_back_and_what_runs_on_is_handed_over(
     assert [scene.returns(each) for each in (*held, *notes)] == [(0, 0)] * (size + len(notes))
     again = scene.journal.entries("began", words[0])[1]
     assert again.fields[2:4] == ("2", "0"), "second start, no resurrection"
+    found = [entry.fields[2] for entry in scene.journal.entries("found", words[0])]
+    assert found == ["None", "[1]"], "it goes on from what its hook has saved"
     assert scene.events("handed") == dict.fromkeys(held, 1)
     assert scene.events("returned") == dict.fromkeys(notes[:prefetched], 1)
     assert {scene.state(each) for each in (*held, *notes)} == {"SUCCESS"}
@@ -113,6 +115,38 @@ def test_what_ends_in_time_is_not_stopped(scene: Scene) -> None:
     assert scene.journal.count("began", "patient") == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_what_relier_does_not_protect_ends_as_celery_has_it(scene: Scene, pool: str) -> None:
+    scene.app.tasks["plain"].delay("plain")
+    held = scene.push("hold", "long")
+    worker = drainer(scene, grace_s=1, pool=pool)
+    scene.began("plain", "long")
+    worker.sigterm()
+    if pool == "prefork":
+        scene.wait(lambda: f"{held}] handed off" in worker.log(), "the other to be handed over")
+    else:
+        scene.wait(lambda: "waiting for them" in worker.log(), "the grace to be over")
+        assert scene.events("handed") == {}
+    assert worker.running
+    scene.let("plain")
+    assert worker.wait() == 0
+    assert account(worker) == "0 completed, 1 handed off, 0 given back"
+    assert scene.journal.count("began", "plain") == 1
+    assert scene.waiting() == 1, "only the held one"
+
+
+def test_celerys_remote_shutdown_is_a_drain(scene: Scene) -> None:
+    held = scene.push("hold", "long")
+    worker = drainer(scene, grace_s=2)
+    scene.began("long")
+    scene.app.control.shutdown()
+    assert worker.wait() == 0
+    assert account(worker) == "0 completed, 1 handed off, 0 given back"
+    assert scene.returns(held) == (0, 0)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", POOLS)
 def test_an_idle_worker_ends_at_once(scene: Scene, pool: str) -> None:
     worker = drainer(scene, pool=pool)
@@ -148,6 +182,7 @@ def test_who_insists_has_everything_handed_over_now(
     assert scene.returns(task_id) == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_cold_shutdown_grants_celerys_soft_shutdown_timeout(scene: Scene) -> None:
     scene.push("hold", "long")
     worker = drainer(scene, env={"RELIER_TEST_SOFT_SHUTDOWN": "45"})
@@ -191,18 +226,21 @@ def test_a_worker_that_is_killed_while_it_drains_loses_nothing(scene: Scene) -> 
     assert scene.returns(note) == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_drain_without_redis_is_bounded(scene: Scene, proxy: Proxy, pool: str) -> None:
-    held = scene.push("hold", "long")
+    held, note = scene.push("hold", "long"), scene.push("note", "behind")
     env = {"RELIER_REDIS_SOCKET_TIMEOUT": "0.5"}
-    first = drainer(scene, grace_s=2, pool=pool, broker=proxy.url, env=env)
+    first = drainer(scene, grace_s=2, pool=pool, concurrency=1, broker=proxy.url, env=env)
     scene.began("long")
+    scene.wait_claimed(2)
     proxy.partition()
     first.sigterm()
     assert first.wait(60) == 1, "it says that it could not account for all"
-    assert f"{held}] is left for others to bring back" in first.log()
+    for task_id in (held, note):
+        assert f"{task_id}] is left for others to bring back" in first.log()
     assert account(first) == (
-        "0 completed, 0 handed off, 0 given back, 1 left for others to bring back"
+        "0 completed, 0 handed off, 0 given back, 2 left for others to bring back"
     )
     drainer(scene, "second")
     scene.began("long", times=2)
@@ -210,6 +248,7 @@ def test_a_drain_without_redis_is_bounded(scene: Scene, proxy: Proxy, pool: str)
     scene.settle()
 
 
+@pytest.mark.slow
 def test_a_worker_inside_another_program_does_not_end_it(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

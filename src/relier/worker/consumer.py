@@ -103,6 +103,12 @@ class Consumer(CeleryConsumer):
         message.ack_log_error(logger, self.connection_errors)
         return True
 
+    def call_soon_ack(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Acknowledge now, while the worker drains: its event loop may not turn any more."""
+        if not self.app.relier.membership.draining:
+            return super().call_soon_ack(call, *args, **kwargs)
+        return call(*args, **kwargs)
+
     def on_unknown_message(self, _body: Any, message: Any) -> None:
         """Bury a message that carries no task."""
         self._bury(message, "no task in its headers")

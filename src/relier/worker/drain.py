@@ -69,6 +69,7 @@ class Drain(threading.Thread):
         self._heard = ""
         self._began_s = self._ends_at_s = 0.0
         self._pool_has_ended = False
+        self._waits_for: set[str] = set()
         self._account = Account()
         self.asked = False
 
@@ -154,7 +155,10 @@ class Drain(threading.Thread):
             except RedisConnectionError as error:
                 logger.warning("drain: cannot give back what has not started: %s", error)
                 if self._time_is_up(_AWAY_PAUSE_S):
-                    return list(requests.values())
+                    for request in requests.values():
+                        if not request.begun:
+                            self._account.left(_named(request), "Redis is away")
+                    return [request for request in requests.values() if request.begun]
             else:
                 requests |= self._requests()
                 return [r for r in requests.values() if r.begun or r.claim in started]
@@ -203,9 +207,18 @@ class Drain(threading.Thread):
         """Return whether stopping what runs would harm nothing that is not ours to stop."""
         if self._bodies.can_be_stopped:
             return True
-        if self._owns_process:
-            return not self._bodies.unprotected()
-        return self._pool_has_ended
+        if not self._owns_process:
+            return self._pool_has_ended
+        waited_for = self._waits_for
+        self._waits_for = self._bodies.unprotected()
+        if self._waits_for and not waited_for:
+            logger.warning(
+                "drain: time is up, but to end this process would cut off %d tasks that relier "
+                "does not protect; waiting for them",
+                len(self._waits_for),
+            )
+        # One that has ended just now has yet to say so.
+        return not (waited_for or self._waits_for)
 
     def _time_is_up(self, wait_s: float, reserve_s: float = 0.0) -> bool:
         """Wait a moment, hear what is new, and return whether that was the last moment.
@@ -268,8 +281,8 @@ class Drain(threading.Thread):
                 self._pool_has_ended = self._orders.get(timeout=_TICK_S) is None
             except Empty:
                 if not self._owns_process or self._bodies.unprotected():
-                    continue
-                if time.monotonic() > until_s:
+                    until_s = time.monotonic() + _MAIN_ENDS_WITHIN_S
+                elif time.monotonic() > until_s:
                     logger.error("the worker's main thread does not end; ending the process")
                     self._exit()
 

@@ -109,11 +109,13 @@ def once(word: str, *, kind: str = "gate") -> str:
 def save(context: TaskContext) -> None:
     """Be the hook of `lasting` and `alasting`."""
     time.sleep(0.1)
+    context.save_partial([*(context.partial_result or []), context.attempt])
     Journal.from_env().write("saved", context.args[0])
 
 
 def lasting(word: str) -> str:
     """Run until the test opens the gate; what it has by then can be saved."""
+    Journal.from_env().write("found", word, task_context().partial_result)
     return hold(word)
 
 
@@ -122,6 +124,14 @@ async def alasting(word: str) -> str:
     Journal.from_env().write("began", word)
     while not gate(word).exists():
         await asyncio.sleep(0.01)
+    return word
+
+
+def plain(word: str) -> str:
+    """Run until the test opens the gate, without protection."""
+    Journal.from_env().write("began", word)
+    while not gate(word).exists():
+        time.sleep(0.01)
     return word
 
 
@@ -134,6 +144,7 @@ def build(broker: str, **settings: object) -> Celery:
     Relier(app, **settings)
     for function in (note, hold, work, weigh, sink, mourn):
         rl_task(app=app, name=function.__name__, shared=False)(function)
+    app.task(name="plain", acks_late=True, shared=False)(plain)
     for lasts in (lasting, alasting):
         rl_task(app=app, name=lasts.__name__, shared=False, on_soft_timeout=save)(lasts)
     for function, returns in ((poison, 2), (slayer, 3)):
