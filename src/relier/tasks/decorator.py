@@ -99,8 +99,9 @@ def rl_task(
         soft_timeout: seconds its body may run before people are told and the hook is called; None
             takes the setting ``SOFT_TIMEOUT``, infinity none.
         hard_timeout: seconds after which it is stopped and becomes a dead letter with a
-            ``HardTimeoutError``; None takes the setting ``HARD_TIMEOUT``, infinity none. A
-            coroutine is cancelled first; under threads and solo a ``def`` only counts as stopped.
+            ``HardTimeoutError``, whatever ``dead_letter`` says; None takes the setting
+            ``HARD_TIMEOUT``, infinity none. A coroutine is cancelled first; under threads and solo
+            a ``def`` only counts as stopped.
         on_soft_timeout: a function or coroutine function that takes the task's context and runs
             beside the task, to save partial state, say; what it raises is only reported.
         raise_on_soft: also raise Celery's ``SoftTimeLimitExceeded`` in the body (not in a ``def``
