@@ -157,6 +157,7 @@ def test_letters_of_one_id_do_not_displace_each_other(listening: Scene) -> None:
 def test_a_key_of_another_type_stops_its_own_queue_only(listening: Scene) -> None:
     scene = listening
     scene.redis.set(ODD_QUEUE, "not a list")
+    scene.redis.script_flush()
     ids = [scene.push("note", f"beside {n}") for n in range(20)]
     scene.settle(ids)
     with pytest.raises(ConfigurationError, match=r"WRONGTYPE.* remove the key"):
@@ -179,6 +180,17 @@ def test_a_bell_of_another_type_stops_its_own_queue_only(listening: Scene) -> No
     scene.redis.delete(bell)
     scene.wait_journal("ran", "of the odd bell")
     assert [scene.journal.count("ran", f"beside the bell {n}") for n in range(20)] == [1] * 20
+
+
+def test_letters_that_have_no_place_end_no_worker(listening: Scene) -> None:
+    scene, dead = listening, listening.keys.dead(ODD_QUEUE)
+    scene.redis.set(dead, "no letters")
+    raw = json.dumps(message("of no place", body="%%%"))
+    scene.redis.lpush(ODD_QUEUE, raw, "{not json")
+    scene.wait(lambda: f"needs a zset at {dead}" in scene.only_worker.log(), "word of the key")
+    scene.settle([scene.push("note", "beside the letters")])
+    scene.redis.delete(dead)
+    scene.wait(lambda: scene.redis.zcard(dead) == 2, "both letters")
 
 
 def test_an_unregistered_task_waits_for_a_worker_that_knows_it(listening: Scene) -> None:

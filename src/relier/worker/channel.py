@@ -13,7 +13,7 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from redis import exceptions
 
-from relier.errors import RedisConnectionError
+from relier.errors import ConfigurationError, RedisConnectionError
 from relier.store import claiming
 from relier.store.claiming import Claimed, Harvest, Unread
 from relier.store.client import judge
@@ -261,23 +261,31 @@ class Channel(PlainChannel):
             # A SCRIPT FLUSH, or a restart of the server: nothing was done yet.
             if pending.operation is None:
                 raise
-            return pending.on_reply(self.membership.broker.store.run_once(pending.operation))
+            try:
+                reply = self.membership.broker.store.run_once(pending.operation)
+            except ConfigurationError as misfit:
+                return self._leave_alone(str(misfit))
+            return pending.on_reply(reply)
         except exceptions.ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 judge(error, self.broker.address, out_of_time=True)
                 raise
             if pending.operation is None:
                 self._find_unfit_bells()
-            else:
-                self._complain(str(error))
-            self._listening = True
-            return False
+                return False
+            return self._leave_alone(str(error))
         return pending.on_reply(pending.operation.parse(reply) if pending.operation else reply)
+
+    def _leave_alone(self, wrong: str) -> bool:
+        """Take nothing for a while: a key is not what it should be, and no other queue has more."""
+        self._complain(wrong)
+        self._listening = True
+        return False
 
     def _complain(self, wrong: str) -> None:
         if monotonic() - self._complained.get(wrong, float("-inf")) > _COMPLAIN_EVERY_S:
             self._complained[wrong] = monotonic()
-            logger.error("%s; nothing is taken from that queue until the key is removed", wrong)
+            logger.error("%s; what needs that key waits until it is removed", wrong)
 
     def _find_unfit_bells(self) -> None:
         """Wait no more on keys that are no bells; the next claim says which they are."""
@@ -303,6 +311,15 @@ class Channel(PlainChannel):
         """Deliver one message; whatever is wrong with it stays its own affair."""
         if self.membership.draining:
             return  # nobody holds it here, so the drain gives it back
+        try:
+            self._deliver_or_refuse(claimed)
+        except ConfigurationError as error:
+            # Not even the dead letters can take it. Nobody holds it now, so it comes back with the
+            # next reconcile; a worker that ended of it would hand it to the next.
+            self._let_go(claimed.claim.tag)
+            self._complain(str(error))
+
+    def _deliver_or_refuse(self, claimed: Claimed) -> None:
         try:
             delivery.verify(claimed, self.broker.keyring)
             payload = delivery.read(claimed)
@@ -345,12 +362,14 @@ class Channel(PlainChannel):
             # It had committed: its outcome must not be lost for what its message looks like.
             self.membership.abandon(claimed.claim, error, replays=claimed.replays)
             return
-        tag = claimed.claim.tag
+        self._let_go(claimed.claim.tag)
+        refusal.bury(self.membership.broker, claimed.claim, Unread("", ""), error)
+
+    def _let_go(self, tag: str) -> None:
         self.membership.free(tag)
         if tag in self.qos._delivered:
             # It failed in its consumer's hands: the credit that it took must come back.
             self.qos.ack(tag)
-        refusal.bury(self.membership.broker, claimed.claim, Unread("", ""), error)
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
         """Claim one message, or return None."""
