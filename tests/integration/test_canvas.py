@@ -86,6 +86,21 @@ def test_a_failing_chord_calls_the_errback_of_its_body_once(kitchen: Kitchen) ->
     assert kitchen.journal.count("on_error", result.id) == 1
 
 
+def test_the_parts_of_a_failed_chord_can_be_read_and_are_not_counted_again(
+    kitchen: Kitchen,
+) -> None:
+    app, (add, total, end) = kitchen.app, (kitchen.tasks[n] for n in ("add", "total", "end"))
+    canvas = chord(group(add.s(1, 1), end.si("error")), total.s())
+    canvas.freeze()
+    for _ in range(2):
+        failed = canvas.apply_async()
+        assert "as told" in str(failed.get(RESULT_S, propagate=False))
+        assert_settled(kitchen.client)
+        parts = app.backend.get_key_for_group(failed.parent.id, ".j")
+        states = [app.backend.decode(each)[2] for each in kitchen.client.zrange(parts, 0, -1)]
+        assert sorted(states) == ["FAILURE", "SUCCESS"]
+
+
 def test_nested(kitchen: Kitchen) -> None:
     add, total = kitchen.tasks["add"], kitchen.tasks["total"]
     inner = chord([add.s(1, 1), add.s(2, 2)], total.s())

@@ -164,11 +164,11 @@ class _RedisChord:
         read = client.zrange if self._backend._chord_zset else client.lrange
         return [self._backend.decode(part) for part in read(name, 0, -1)]
 
-    def close(self) -> None:
-        """Forget the parts."""
+    def close(self, *, failed: bool) -> None:
+        """Forget the parts; those of a failed chord stay to be read."""
         # Before 5.7 Celery knows no such mark, and would not remove it when a chord starts again.
         marks = hasattr(self._backend, "_chord_cleanup_script")
-        self._call(_CLOSE, self._keys, _LEASE, _DONE_S if marks else 0)
+        self._call(_CLOSE, self._keys, _LEASE, _DONE_S if marks else 0, int(failed))
 
     def _call(self, script: Any, keys: list[Any], *arguments: Any) -> str:
         client = self._backend.client
@@ -193,15 +193,17 @@ def _return_part(backend: Any, request: Any, state: str, result: Any, **kwargs: 
     root = next((part[0] for part in parts if isinstance(part[0], str)), "")
     publisher = Consequence(root, request.group, 0)
     body = pin(_signature(request.chord, backend.app), publisher, "body")
+    failed = False
     with on_behalf_of(publisher):
         try:
             _publish(backend, request.group, body, parts)
         except ChordError as error:
+            failed = True
             logger.error("chord %s failed: %s", request.group, error)
             with trouble_travels():
                 backend.chord_error_from_stack(body, error)
             count_failed_steps(backend, body.options.get("chain"), error)
-    chord.close()
+    chord.close(failed=failed)
 
 
 def _publish(backend: Any, group_id: str, body: Signature, parts: list[Any]) -> None:

@@ -14,6 +14,8 @@
 expect(KEYS[1], ARGV[3])
 expect(KEYS[4], 'set')
 if redis.call('GET', KEYS[5]) == 'done' then return 'done' end
+-- What a failed use of the same chord left is not counted again.
+if redis.call('EXISTS', KEYS[4]) == 0 then redis.call('DEL', KEYS[1]) end
 if redis.call('SADD', KEYS[4], ARGV[1]) == 1 then
   if ARGV[3] == 'zset' then
     redis.call('ZADD', KEYS[1], ARGV[4], ARGV[2])
