@@ -33,7 +33,6 @@ logger = logging.getLogger(__name__)
 
 _TICK_S = 0.05
 _AWAY_PAUSE_S = 0.2
-_HAND_OVER_TAKES_S = 0.5
 _SHARE_OF_GRACE = 0.25
 _MAIN_ENDS_WITHIN_S = 10.0
 
@@ -179,7 +178,7 @@ class Drain(threading.Thread):
             running = self._without_ended(running)
             if not running or (self._pool_has_ended and self._bodies.can_be_stopped):
                 return running
-            rest_s = _HAND_OVER_TAKES_S + HOOK_GRACE_S * any(map(has_hook, running))
+            rest_s = self._bodies.end_takes_s + HOOK_GRACE_S * any(map(has_hook, running))
             if self._time_is_up(_TICK_S, rest_s):
                 if self._may_cut_off():
                     return self._without_ended(running)

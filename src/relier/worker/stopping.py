@@ -30,6 +30,8 @@ class Bodies:
     """
 
     can_be_stopped = False
+    end_takes_s = 0.3
+    """From stopping them to the end of the process."""
 
     def __init__(self, membership: Membership, pool: Any, keeper: Timekeeper) -> None:
         self._membership = membership
@@ -63,6 +65,7 @@ class Processes(Bodies):
     """Bodies that run one in a pool process each."""
 
     can_be_stopped = True
+    end_takes_s = 1.5  # Celery looks after its dead processes every half a second
 
     def run_hooks(self, requests: Iterable[Request]) -> Callable[[], bool]:
         """Have the processes run them."""
