@@ -118,7 +118,7 @@ def test_what_ends_in_time_is_not_stopped(scene: Scene) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_what_relier_does_not_protect_ends_as_celery_has_it(scene: Scene, pool: str) -> None:
-    scene.app.tasks["plain"].delay("plain")
+    scene.app.tasks["unprotected"].delay("plain")
     held = scene.push("hold", "long")
     worker = drainer(scene, grace_s=1, pool=pool)
     scene.began("plain", "long")

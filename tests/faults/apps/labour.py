@@ -127,7 +127,7 @@ async def alasting(word: str) -> str:
     return word
 
 
-def plain(word: str) -> str:
+def unprotected(word: str) -> str:
     """Run until the test opens the gate, without protection."""
     Journal.from_env().write("began", word)
     while not gate(word).exists():
@@ -144,7 +144,7 @@ def build(broker: str, **settings: object) -> Celery:
     Relier(app, **settings)
     for function in (note, hold, work, weigh, sink, mourn):
         rl_task(app=app, name=function.__name__, shared=False)(function)
-    app.task(name="plain", acks_late=True, shared=False)(plain)
+    app.task(name="unprotected", acks_late=True, shared=False)(unprotected)
     for lasts in (lasting, alasting):
         rl_task(app=app, name=lasts.__name__, shared=False, on_soft_timeout=save)(lasts)
     for function, returns in ((poison, 2), (slayer, 3)):
