@@ -487,6 +487,27 @@ def test_one_that_cannot_be_reaped_keeps_nobody_from_being_reaped(app: Celery) -
     assert not client.smembers(broker.keys.workers)
 
 
+def test_a_queue_that_takes_nothing_back_neither_blames_nor_holds_the_others(app: Celery) -> None:
+    broker, client = app.relier.broker, app.relier.broker.store.redis
+    store, keys, spoilt = broker.store, broker.keys, "spoilt"
+    store.run(claiming.hello(keys, "aaa", {"epoch": 1, "hb": 500}))
+    for queue in ("sound", spoilt):
+        client.lpush(queue, f"from {queue}")
+        harvest = store.run_once(claiming.claim(keys, "aaa", 1, [queue], 1, [""]))
+    who, (claimed,) = Identity("one", "token", 0, "note"), harvest.claimed
+    start = running.start(keys, claimed.claim, who, own_limit=None, max_resurrections=1)
+    assert store.run(start).verdict == "run"
+    client.set(spoilt, "somebody's cache entry")
+    suspect, queues = reaping.Suspect("aaa", "", ""), fleet.known_queues(store)
+    reap = reaping.reap(keys, suspect, queues, "dead", broker.reap_rules)
+    assert [store.run(reap).status for _ in range(5)] == ["stuck"] * 5
+    assert client.lrange("sound", 0, -1) == [b"from sound"]
+    client.delete(spoilt)
+    assert store.run(reap).status == "done"
+    assert client.lrange(spoilt, 0, -1) == [b"from spoilt"]
+    assert client.hget(keys.task("one"), "b") == b"1", "blamed once, for one death"
+
+
 def test_a_queue_that_is_new_since_its_owner_was_judged_is_not_orphaned(app: Celery) -> None:
     broker, client = app.relier.broker, app.relier.broker.store.redis
     store, keys, rules, suspect = broker.store, broker.keys, broker.reap_rules, ("aaa", "", "")

@@ -48,6 +48,12 @@ def bring_back(store: Store, broker: Broker, verdict: Verdict) -> None:
                 done.replayed,
                 done.exhausted,
             )
+        if done.status == "stuck":
+            logger.error(
+                "worker %s is dead, but a key of a queue that it took from is not what it should "
+                "be; its claims of that queue wait until the key is removed",
+                verdict.worker,
+            )
         if done.status == "held back":
             logger.warning("a queue is too deep to take resurrected tasks; waiting")
         if done.status != "more":

@@ -45,7 +45,7 @@ class Suspect(NamedTuple):
 
 
 class Reaped(NamedTuple):
-    """What one batch did; ``status`` is "done", "more", "alive" or "held back"."""
+    """What one batch did; ``status`` is "done", "more", "alive", "held back" or "stuck"."""
 
     status: str
     unstarted: int
@@ -62,7 +62,7 @@ class ReapedClaim(NamedTuple):
     returns: int
 
 
-_STATUS = {1: "done", 0: "more", -1: "alive", -2: "held back"}
+_STATUS = {1: "done", 0: "more", -1: "alive", -2: "held back", -3: "stuck"}
 
 
 def reap(

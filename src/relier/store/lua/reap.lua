@@ -8,7 +8,8 @@
 --       6 max resurrections  7 max interruptions  8 record key template  9 record ttl ms
 --       10 reason  11 '1' when resurrected tasks go to the recovery list  12, 13 outcomes when exhausted (blame, interruptions)
 -- returns {status, unstarted, replayed, resurrected, exhausted}
---         status 1 finished, 0 more to do (or there are more queues than named), -1 it lives after all, -2 held back: a queue is too deep
+--         status 1 finished, 0 more to do (or there are more queues than named), -1 it lives after all, -2 held back: a queue is too deep,
+--         -3 stuck: the keys of a queue are not what they should be; what it holds of the others was moved
 --@include clock
 --@include event
 --@include parcel
@@ -53,11 +54,12 @@ local rules = {worker = ARGV[1], reason = ARGV[10], record = ARGV[8], ttl_ms = A
   exhausted_b = ARGV[12], exhausted_i = ARGV[13],
   list = ARGV[11] == '1' and KEYS[3] or '', bell = KEYS[4]}
 table.sort(pending, function(a, b) return tonumber(a.n) > tonumber(b.n) end)
-local status, depth_limit = 1, tonumber(ARGV[5])
-for i, claim in ipairs(pending) do
-  if i > tonumber(ARGV[4]) then status = 0 break end
-  if depth_limit > 0 and redis.call('LLEN', claim.q.list) >= depth_limit then status = -2 break end
+local status, moved, depth_limit = 1, 0, tonumber(ARGV[5])
+for _, claim in ipairs(pending) do
+  if moved >= tonumber(ARGV[4]) then status = 0 break end
+  if depth_limit > 0 and not misfit(claim.q.list, 'list') and redis.call('LLEN', claim.q.list) >= depth_limit then status = -2 break end
   local verdict = give_back(claim.q, claim.n, rules)
+  if verdict == 'stuck' then status = -3 else moved = moved + 1 end
   if counts[verdict] then counts[verdict] = counts[verdict] + 1 end
 end
 if status == 1 then

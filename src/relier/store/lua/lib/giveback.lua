@@ -4,10 +4,17 @@
 --        died_ms (when its worker did, or nil), max_resurrections, max_interruptions,
 --        record (key template), ttl_ms, worker, exhausted_b, exhausted_i (outcomes, made by the caller),
 --        list (where resurrected messages go, or '')
--- returns 'unstarted' | 'replay' | 'requeued' | 'scheduled' | 'exhausted' | 'gone', task id, returns so far
+-- returns 'unstarted' | 'replay' | 'requeued' | 'scheduled' | 'exhausted' | 'gone' | 'stuck', task id (stuck: why), returns so far
 local function to_replay(q, replays, generation, root, outcome, parcel)
   redis.call('RPUSH', q.replay, replay_element(replays, generation, root, outcome, parcel))
   ring(q.bell)
+end
+
+-- What is wrong with a key where a claim may have to go, or nil. Asked before anything is written: an error after the
+-- blame would blame it again with each attempt.
+local function no_place(q, suffix, recovery)
+  return misfit(q.list .. suffix, 'list') or misfit(q.replay, 'list') or misfit(q.scheduled, 'zset')
+    or recovery ~= '' and misfit(recovery .. suffix, 'list') or nil
 end
 
 local function give_back(q, n, rules)
@@ -15,6 +22,8 @@ local function give_back(q, n, rules)
   local parcel, started, saved, key = got[1], got[2], got[3], got[4]
   if not parcel then return 'gone', '', 0 end
   local id = started and string.match(started, '^%d+|%d+|%d+|(.*)$') or ''
+  local stuck = no_place(q, string.match(parcel, '^[^|]*'), rules.list)
+  if stuck then return 'stuck', stuck, 0 end
   local verdict, returns = 'unstarted', 0
 
   if saved then
