@@ -1,0 +1,84 @@
+"""Idempotent tasks beside keys that are not what they should be, or have expired."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from relier.protocol.identity import Claim, Identity
+from relier.store import claiming, publishing, reaping, running
+from relier.store.address import Address
+from relier.store.client import Store
+from relier.store.embedded import EmbeddedServer
+from relier.store.keys import Keys
+from relier.store.publishing import Outgoing
+from relier.store.running import Kept, Started
+
+KEYS, KEY = Keys(), "pay:1"
+HOUR_MS = 3_600_000
+
+
+class Bench:
+    """One server's scripts, and a worker called w."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.redis: Any = store.redis
+        store.run(claiming.hello(KEYS, "w", {"epoch": 1}))
+
+    def push(self, task: str, queue: str) -> None:
+        out = Outgoing(task, f"t-{task}", 0, "", 0, "name", f"raw {task}")
+        self.store.run(publishing.enqueue(KEYS, queue, [out]))
+
+    def claim(self, queue: str) -> Claim:
+        harvest = self.store.run_once(claiming.claim(KEYS, "w", 1, [queue], 1, [""]))
+        return harvest.claimed[0].claim
+
+    def start(self, claim: Claim, task: str, key: str = KEY) -> Started:
+        who = Identity(task, f"t-{task}", 0, "name")
+        return self.store.run(
+            running.start(
+                KEYS, claim, who, own_limit=None, max_resurrections=5, idempotency_key=key
+            )
+        )
+
+    def begin(self, task: str, queue: str, key: str = KEY) -> Claim:
+        self.push(task, queue)
+        claim = self.claim(queue)
+        assert self.start(claim, task, key).verdict == "run"
+        return claim
+
+    def duplicate(self, task: str, queue: str) -> None:
+        self.push(task, queue)
+        assert self.start(self.claim(queue), task).verdict == "parked"
+
+    def sweep(self, *queues: str) -> bool:
+        return self.store.run(reaping.sweep(KEYS, KEYS.idempotency(KEY), queues))
+
+
+@pytest.fixture
+def bench(server: EmbeddedServer) -> Iterator[Bench]:
+    store = Store(Address.parse(server.url), KEYS)
+    yield Bench(store)
+    store.close()
+
+
+@pytest.mark.parametrize("step", ["finish", "commit"])
+def test_a_list_of_another_type_costs_nobody_else_a_task(bench: Bench, step: str) -> None:
+    owner = bench.begin("a", "one")
+    bench.duplicate("b", "two")
+    bench.redis.set("two", "not a list")
+    kept = Kept(b"result", HOUR_MS)
+    if step == "finish":
+        assert bench.store.run(running.finish(KEYS, owner, "a", "SUCCESS", None, kept))
+        assert bench.redis.hget(KEYS.task("a"), "s") == b"e"
+    else:
+        assert bench.store.run(running.commit(KEYS, owner, "a", "SUCCESS", b"outcome", kept))
+        assert bench.store.run(running.ack(KEYS, owner, "a"))
+    assert bench.redis.hget(KEYS.idempotency(KEY), "v") == b"result"
+    assert not bench.sweep("one", "two"), "it is still parked"
+    bench.redis.delete("two")
+    assert bench.sweep("one", "two")
+    assert bench.start(bench.claim("two"), "b").done == b"result"
