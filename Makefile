@@ -8,6 +8,8 @@ READY := $(VENV)/.ready
 FAST := $(wildcard tests/unit tests/model)
 REAL := $(wildcard tests/integration tests/faults)
 TYPED := src/relier $(wildcard tests/typing)
+# A file at a time per core: each process has a server and workers of its own.
+PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-integration test-fast check lint format types bench env-example clean
@@ -30,20 +32,20 @@ check: lint types test-fast ## everything quick: run it before every commit
 
 test: check ## everything, on Valkey and then on Redis
 	@echo "test: real servers and workers, on the embedded Valkey"
-	@RELIER_TEST_SERVER=valkey $(BIN)/pytest $(REAL)
+	@RELIER_TEST_SERVER=valkey $(PYTEST) $(REAL)
 	@# slow: series that say nothing new on another server (the demo, the bench, crashes of each pool)
 	@if command -v redis-server >/dev/null; then \
 		echo "test: the same on $$(redis-server --version | cut -d' ' -f1-3)"; \
-		RELIER_TEST_SERVER=redis $(BIN)/pytest -m 'not slow' $(REAL); \
+		RELIER_TEST_SERVER=redis $(PYTEST) -m 'not slow' $(REAL); \
 	else \
 		echo "test: SKIPPED the leg on Redis: no redis-server on PATH (apt-get install redis-server)"; \
 	fi
 
 test-integration: $(READY) ## real servers and workers, on RELIER_TEST_SERVER=valkey|redis
-	@$(BIN)/pytest $(REAL)
+	@$(PYTEST) $(REAL)
 
 test-fast: $(READY)
-	@$(BIN)/pytest -m 'not slow' $(FAST)
+	@$(PYTEST) -m 'not slow' $(FAST)
 
 lint: $(READY) ## style and import rules
 	@$(BIN)/ruff check --quiet
