@@ -43,7 +43,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     resurrection_check_interval_s: Annotated[float, Meta(ge=0.05, le=60)]
     resurrection_batch_size: Annotated[int, Meta(ge=1, le=1000)]
     resurrection_max_queue_depth: Annotated[int, Meta(ge=0)]
-    idempotency_default_ttl_s: Annotated[float, Meta(ge=1)]
+    idempotency_default_ttl_s: Annotated[float, Meta(ge=1, le=315_360_000)]
     recovery_queue: Annotated[str, Meta(min_length=1)] | None
     soft_timeout_s: Annotated[float, Meta(gt=0)] | None
     hard_timeout_s: Annotated[float, Meta(gt=0)] | None
@@ -181,7 +181,7 @@ SETTINGS: tuple[Setting, ...] = (
         "idempotency_default_ttl_s",
         "RELIER_IDEMPOTENCY_DEFAULT_TTL",
         3600.0,
-        "seconds, 1 or more",
+        "seconds, 1 to 315360000 (10 years)",
         "How long the result of an idempotent task answers for later calls, unless the task says.",
     ),
     Setting(

@@ -63,8 +63,10 @@ def test_an_exception_or_no_result_frees_the_key(app: Celery) -> None:
         fail()
     with idempotency_lock("pay", app=app) as lock:
         assert not lock.already_executed
-    with idempotency_lock("pay", app=app, wait=False) as lock:
-        assert not lock.already_executed
+    again = idempotency_lock("pay", app=app, wait=False)
+    for _ in range(2):
+        with again as lock:
+            assert not lock.already_executed
 
 
 def test_a_result_lasts_for_its_ttl(app: Celery) -> None:

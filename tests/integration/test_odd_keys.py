@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from relier import idempotency_lock, rl_task
+from relier.errors import ConfigurationError
 from relier.protocol.identity import Claim, Identity
-from relier.store import claiming, publishing, reaping, running
+from relier.store import claiming, locking, publishing, reaping, running
 from relier.store.address import Address
 from relier.store.client import Store
 from relier.store.embedded import EmbeddedServer
@@ -82,3 +84,27 @@ def test_a_list_of_another_type_costs_nobody_else_a_task(bench: Bench, step: str
     bench.redis.delete("two")
     assert bench.sweep("one", "two")
     assert bench.start(bench.claim("two"), "b").done == b"result"
+
+
+def test_leaving_a_lock_says_the_same_when_asked_again(bench: Bench) -> None:
+    def lock(token: str) -> str:
+        return bench.store.run(locking.lock(KEYS, "pay", token, HOUR_MS, None)).verdict
+
+    def unlock(token: str) -> bool:
+        return bench.store.run(locking.unlock(KEYS, "pay", token, b"", HOUR_MS))
+
+    assert lock("first") == "mine"
+    assert [unlock("first"), unlock("first")] == [True, True]
+    # A renewal that was under way when the block ended must not take the key again.
+    assert lock("first") == "stale"
+    assert lock("second") == "mine"
+    assert lock("third") == "busy"
+    assert unlock("second")
+
+
+@pytest.mark.parametrize("ttl", [float("inf"), float("nan"), 1e18])
+def test_a_ttl_that_redis_cannot_keep_is_refused(ttl: float) -> None:
+    with pytest.raises(ConfigurationError, match="idempotency_ttl"):
+        rl_task(idempotent=True, idempotency_ttl=ttl)
+    with pytest.raises(ConfigurationError, match="10 years"):
+        idempotency_lock("pay", ttl=ttl)

@@ -16,6 +16,9 @@ from uuid import UUID
 
 import msgspec
 
+LONGEST_KEPT_S = 315_360_000
+"""Ten years; a result that Redis is told to keep for much longer it refuses to keep at all."""
+
 _TAG = "\x00"
 _encode = msgspec.json.Encoder(order="sorted").encode
 _DEEPEST = 100

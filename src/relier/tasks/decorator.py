@@ -13,6 +13,7 @@ from celery.utils.functional import head_from_fun
 from relier.errors import ConfigurationError
 from relier.protocol import timeouts
 from relier.protocol.admission import tenant_reader
+from relier.protocol.idempotency import LONGEST_KEPT_S
 from relier.tasks.context import TaskContext, context_of, current
 from relier.tasks.receipt import Receipt
 from relier.tasks.task import RelierTask, timed_of
@@ -132,8 +133,10 @@ def rl_task(
     _checked(timeouts.check_hook, on_soft_timeout)
     if not idempotent and (idempotency_ttl is not None or idempotency_key is not None):
         raise ConfigurationError("idempotency_ttl and idempotency_key need idempotent=True")
-    if idempotency_ttl is not None and idempotency_ttl <= 0:
-        raise ConfigurationError("idempotency_ttl must be more than 0 seconds")
+    if idempotency_ttl is not None and not 0 < idempotency_ttl <= LONGEST_KEPT_S:
+        raise ConfigurationError(
+            "idempotency_ttl must be more than 0 seconds, and 10 years at most"
+        )
     if idempotency_key is not None and not callable(idempotency_key):
         raise ConfigurationError("idempotency_key must be a function of the task's arguments")
     own = {

@@ -20,6 +20,7 @@ from relier.errors import (
     RedisConnectionError,
     StaleFenceError,
 )
+from relier.protocol.idempotency import LONGEST_KEPT_S
 from relier.protocol.identity import Claim, mint_token
 from relier.store import locking
 from relier.store.broker import Broker
@@ -60,8 +61,10 @@ class idempotency_lock:  # noqa: N801 - used as a context manager
         wait: bool = True,
         app: Celery | None = None,
     ) -> None:
-        if ttl is not None and ttl <= 0:
-            raise ConfigurationError("the ttl of an idempotency_lock must be more than 0 seconds")
+        if ttl is not None and not 0 < ttl <= LONGEST_KEPT_S:
+            raise ConfigurationError(
+                "the ttl of an idempotency_lock must be more than 0 seconds, and 10 years at most"
+            )
         self.key = key
         self.already_executed = False
         self.cached_result: Any = None
@@ -72,7 +75,7 @@ class idempotency_lock:  # noqa: N801 - used as a context manager
         self._lease_s = settings.heartbeat_ttl_s
         self._wait = wait
         self._name = hashlib.sha256(key.encode()).hexdigest()
-        self._token = mint_token()
+        self._token = ""
         self._claim = _running_claim()
         self._result = b""
         self._longest_pause_s = _LONGEST_PAUSE_S
@@ -95,6 +98,7 @@ class idempotency_lock:  # noqa: N801 - used as a context manager
     # -- sync
 
     def __enter__(self) -> Self:
+        self._begin()
         pause_s = _FIRST_PAUSE_S
         while not self._is_in(self._broker.store.run(self._ask())):
             time.sleep(_jittered(pause_s))
@@ -128,6 +132,7 @@ class idempotency_lock:  # noqa: N801 - used as a context manager
     # -- async
 
     async def __aenter__(self) -> Self:
+        self._begin()
         store, pause_s = self._broker.async_store(), _FIRST_PAUSE_S
         while not self._is_in(await store.run(self._ask())):
             await asyncio.sleep(_jittered(pause_s))
@@ -159,6 +164,12 @@ class idempotency_lock:  # noqa: N801 - used as a context manager
                 logger.warning("could not renew the lock %r yet: %s", self.key, problem)
 
     # -- what both do
+
+    def _begin(self) -> None:
+        """Begin a use; each is another's to the server."""
+        self._token = mint_token()
+        self.already_executed, self.cached_result, self._result = False, None, b""
+        self._left.clear()
 
     def _ask(self) -> Operation[Asked]:
         lease_ms = int(self._lease_s * 1000)

@@ -4,11 +4,13 @@
 -- ARGV  1 token of this use  2 lease ms  3 claims under which the block runs (hash; its name is not in KEYS, as those of
 --       other workers' claims), or '' outside a task  4 claim
 -- returns {'mine'}; {'done', result}; {'busy', ms after which to ask again at the latest}; {'own'} this very task holds it;
---         {'stale'} the claim is not this process's any more
+--         {'stale'} the claim is not this process's any more, or this use of the lock has ended
 --@include clock
 local MOST_WAIT_MS, FORGOTTEN_MS = 1000, 30 * 24 * 3600 * 1000
-local lock = redis.call('HMGET', KEYS[1], 'v', 't', 'claims', 'c', 'until')
+local lock = redis.call('HMGET', KEYS[1], 'v', 't', 'claims', 'c', 'until', 'left')
 if lock[1] then return {'done', lock[1]} end
+-- A renewal that was under way when its block ended.
+if lock[6] == ARGV[1] then return {'stale'} end
 local now_ms = now_us() / 1000
 
 -- A task's lock lives as long as its claim runs, another's until its lease ends.

@@ -2,8 +2,10 @@
 -- unlock: leave a guarded block, with a result or without one.
 -- KEYS  1 lock (hash)
 -- ARGV  1 token of this use  2 result or ''  3 for how long it is kept, ms
--- returns 1 left (also when asked again with a result), 0 it was not ours any more: nothing was changed
-local lock = redis.call('HMGET', KEYS[1], 'v', 't', 'claims', 'c')
+-- returns 1 left (also when asked again), 0 it was not ours any more: nothing was changed
+local REMEMBERED_MS = 60000
+local lock = redis.call('HMGET', KEYS[1], 'v', 't', 'claims', 'c', 'left')
+if lock[5] == ARGV[1] then return 1 end
 if lock[2] ~= ARGV[1] then return 0 end
 if lock[1] then return 1 end
 if lock[3] and lock[3] ~= '' then
@@ -11,7 +13,9 @@ if lock[3] and lock[3] ~= '' then
   if not running[1] or running[2] then return 0 end
 end
 if ARGV[2] == '' then
-  redis.call('DEL', KEYS[1])
+  redis.call('HDEL', KEYS[1], 't', 'claims', 'c', 'until')
+  redis.call('HSET', KEYS[1], 'left', ARGV[1])
+  redis.call('PEXPIRE', KEYS[1], REMEMBERED_MS)
 else
   -- The token stays: it tells a repeated call that it was done.
   redis.call('HDEL', KEYS[1], 'claims', 'c', 'until')
