@@ -20,7 +20,7 @@ from faults.stage import VICTIM, Stage, Victim
 from relier.store.embedded import EmbeddedServer
 from support.proxy import Proxy
 
-DATABASES = (5, 6, 7)
+DATABASES = (5, 6, 7, 8)
 
 Point = TypeVar("Point")
 

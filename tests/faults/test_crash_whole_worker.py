@@ -42,8 +42,11 @@ from support.settled import leftovers
 from support.wait import wait_for
 
 When = Literal["before", "after"]
+DEAD = Keys().dead(VICTIM)
 EVERY_POINT = 1000
 """More than any life has."""
+A_SAMPLE = 16
+"""Of the lives beside the first, each of whose commands is a cut of the pool process elsewhere."""
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +79,8 @@ def in_life(stage: Stage) -> Matches:
     return matches
 
 
-def steps(stage: Stage, pool: str, lives: Sequence[Life]) -> list[Step]:
-    """Let each life pass uncut, and return all its crash points."""
+def steps(stage: Stage, pool: str, lives: Sequence[Life], budget: int) -> list[Step]:
+    """Let each life pass uncut, and return its crash points; an even sample beyond the budget."""
     found = []
     victims = Victims(stage, pool)
     try:
@@ -85,7 +88,7 @@ def steps(stage: Stage, pool: str, lives: Sequence[Life]) -> list[Step]:
         for life in lives:
             matches = in_life(stage)
             count_commands(stage, life, matches)  # the first time there are greetings beside them
-            points = every_point(count_commands(stage, life, matches), EVERY_POINT)
+            points = every_point(count_commands(stage, life, matches), budget)
             found += [Step(life, n, when) for n, when in points]
     finally:
         victims.kill()
@@ -110,24 +113,24 @@ def _met(cut: Cut) -> bool:
 
 @pytest.mark.timeout(240)
 def test_a_whole_worker_dies_at_every_command(lanes: Lanes) -> None:
-    _series(lanes, "prefork", LIVES[:1])
+    _series(lanes, "prefork", LIVES[:1], EVERY_POINT)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("pool", ["threads", "solo"])
 def test_a_worker_of_another_pool_dies_at_every_command(lanes: Lanes, pool: str) -> None:
-    _series(lanes, pool, LIVES[:1])
+    _series(lanes, pool, LIVES[:1], EVERY_POINT)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_whole_worker_dies_in_every_life(lanes: Lanes) -> None:
-    _series(lanes, "prefork", LIVES[1:])
+    _series(lanes, "prefork", LIVES[1:], A_SAMPLE)
 
 
-def _series(lanes: Lanes, pool: str, lives: Sequence[Life]) -> None:
-    points = steps(lanes.stages[0], pool, lives)
+def _series(lanes: Lanes, pool: str, lives: Sequence[Life], budget: int) -> None:
+    points = steps(lanes.stages[0], pool, lives, budget)
     tried = lanes.each(pool, points, die_at)
     names = lives[0].name if len(lives) == 1 else f"{len(lives)} lives"
     lanes.stages[0].report(f"{names}, whole {pool} worker", tried, len(points))
@@ -240,6 +243,7 @@ MOMENTS = [
 def die_at_moment(victims: Victims, point: tuple[Moment, When]) -> bool:
     """Kill a worker at a command of its main process, fork the next, and look at the laws."""
     (moment, when), stage = point, victims.stage
+    stage.client.delete(DEAD)  # lives that failed for good have left their letters
     victim = victims.alive()
     if moment.starts_late:
         victim.kill()
@@ -265,20 +269,18 @@ def die_at_moment(victims: Victims, point: tuple[Moment, When]) -> bool:
 
 def assert_moment(stage: Stage, moment: Moment, where: str) -> None:
     """Wait until all has settled; then everything has happened so often, and nothing is left."""
-    dead = Keys().dead(VICTIM)
 
     def account() -> dict[str, object]:
         ends = events(stage.client, stage.task_id)
         return {
             "journal": [(stage.journal.count(*line), line) for _, line in moment.journal],
-            "letters": stage.client.zcard(dead),
+            "letters": stage.client.zcard(DEAD),
             "left": leftovers(stage.client),
             "ends": moment.letters or ends.count("ended") + ends.count("dead"),
         }
 
     due = {"journal": list(moment.journal), "letters": moment.letters, "left": {}, "ends": 1}
     wait_for(lambda: account() == due, FINISH_DEADLINE_S, lambda: f"{where}: {account()}")
-    stage.client.delete(dead)
 
 
 @pytest.mark.timeout(240)
