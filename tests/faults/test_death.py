@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
 from celery import chord
 
+from faults.havoc import Fleet
 from faults.scene import FULL, Scene, kill
 from relier.errors import MaxResurrectionsExceededError
 from support.worker import Worker
 
+PARTS = 60
 NEIGHBOURS = [f"w{i}" for i in range(8)]
 
 
@@ -109,3 +114,20 @@ def test_a_task_that_takes_its_worker_down_leaves_the_innocent_alive(scene: Scen
     assert scene.letters()[slayer]["reason"] == "max_resurrections"
     assert scene.state(slayer) == "FAILURE"
     assert [scene.returns(each)[0] for each in innocents] == [0] * len(innocents), "not blamed"
+
+
+@pytest.mark.slow
+def test_a_chord_is_whole_though_a_worker_dies_every_second(scene: Scene) -> None:
+    fleet = Fleet(scene, size=3, concurrency=4, seed=random.randrange(1_000_000))
+    words = [f"w{number}" for number in range(PARTS)]
+    header = [scene.app.tasks["work"].s(word, 0.6) for word in words]
+    body = chord(header, app=scene.app)(scene.app.signature("sink"))
+    fleet.ravage([(8, 1.0, fleet.kill_worker)], lambda: scene.state(body.id) == "SUCCESS")
+    scene.settle([body.id, *(part.id for part in body.parent.results)])
+
+    print(f"{fleet.kills}, {scene.journal.count('began')} starts of {PARTS} parts")
+    assert fleet.kills["worker"]
+    runs = scene.journal.entries("body")
+    assert {entry.fields for entry in runs} == {("body", *words)}
+    assert len(runs) <= 1 + sum(scene.returns(body.id)), "once, and once more for each kill"
+    assert scene.letters() == {}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from celery import chord
 
 from faults.apps import labour
+from faults.havoc import Fleet
 from faults.scene import Scene, kill
 from relier.errors import PayloadError
 
 CALLS, KILLS, RESULT_S = 50, 3, 60.0
+KEYS, EACH = 200, 3
 
 
 def results(scene: Scene, ids: list[str]) -> set[str]:
@@ -156,3 +160,31 @@ def test_a_sweep_wakes_whom_nobody_woke(scene: Scene) -> None:
     assert scene.app.AsyncResult(waiting).get(RESULT_S) == f"pay by {waiting}"
     assert scene.redis.scard(scene.keys.parked_keys) == 0
     worker.sigcont()
+
+
+@pytest.mark.slow
+def test_every_key_commits_once_in_a_fleet_under_fire(scene: Scene) -> None:
+    seed = random.randrange(1_000_000)
+    fleet = Fleet(scene, size=3, seed=seed)
+    words = [f"w{number}" for number in range(KEYS)]
+    calls = [word for word in words for _ in range(EACH)]
+    random.Random(seed).shuffle(calls)
+    ids: dict[str, list[str]] = {word: [] for word in words}
+    for word in calls:
+        ids[word].append(scene.app.tasks["once"].push(word, kind="brief").id)
+    scene.accepted = [each for same in ids.values() for each in same]
+    metas = [f"celery-task-meta-{each}" for each in scene.accepted]
+    fleet.ravage(
+        [(25, 0.3, fleet.kill_process), (4, 2.0, fleet.kill_worker)],
+        lambda: scene.redis.exists(*metas) == len(metas),
+    )
+    scene.settle()  # each call ended once, so two commits of a key would be two results
+
+    print(f"{fleet.kills}, {scene.journal.count('began')} runs of {KEYS} keys")
+    assert min(fleet.kills.values()) > 0
+    for same in ids.values():
+        [result] = results(scene, same)
+        assert result.rpartition(" ")[2] in same
+    assert parked(scene) == 0
+    assert scene.redis.scard(scene.keys.parked_keys) == 0
+    assert scene.letters() == {}

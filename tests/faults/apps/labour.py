@@ -27,6 +27,8 @@ ONCE: dict[str, dict[str, Any]] = {
     "once_at_odds": {"idempotency_key": lambda word: word[99]},
 }
 GATE_DEADLINE_S = 60.0
+BRIEF_S = 0.15
+"""Long enough to be killed in."""
 MAIN_PID = os.getpid()
 """The worker's main process, which imports this before it forks."""
 
@@ -99,6 +101,8 @@ def once(word: str, *, kind: str = "gate") -> str:
     deadline = time.monotonic() + GATE_DEADLINE_S
     while kind == "gate" and not gate(word).exists() and time.monotonic() < deadline:
         time.sleep(0.01)
+    if kind == "brief":
+        time.sleep(BRIEF_S)
     if kind == "fail twice" and journal.count("failed", word) < 2:
         journal.write("failed", word)
         raise ValueError(word)
