@@ -86,6 +86,41 @@ def test_a_list_of_another_type_costs_nobody_else_a_task(bench: Bench, step: str
     assert bench.start(bench.claim("two"), "b").done == b"result"
 
 
+def test_a_start_asked_again_does_not_run_beside_the_keys_owner(bench: Bench) -> None:
+    first = bench.begin("a", "one")
+    bench.push("b", "one")
+    bench.push("c", "one")
+    bench.store.run(running.finish(KEYS, first, "a", "SUCCESS", None, Kept(b"result", HOUR_MS)))
+    second = bench.claim("one")
+    third = bench.claim("one")
+    assert bench.start(second, "b").done == b"result"
+    # The reply was lost; until it is asked again the result expires, and another takes the key.
+    bench.redis.delete(KEYS.idempotency(KEY))
+    assert bench.start(third, "c").verdict == "run"
+    assert bench.start(second, "b").verdict == "parked"
+    bench.store.run(running.finish(KEYS, third, "c", "SUCCESS", None, Kept(b"later", HOUR_MS)))
+    again = bench.claim("one")
+    assert bench.start(again, "b").done == b"later"
+
+
+def test_a_start_asked_again_takes_a_key_that_is_free_by_now(bench: Bench) -> None:
+    first = bench.begin("a", "one")
+    bench.push("b", "one")
+    bench.store.run(running.finish(KEYS, first, "a", "SUCCESS", None, Kept(b"result", HOUR_MS)))
+    second = bench.claim("one")
+    assert bench.start(second, "b").done == b"result"
+    bench.redis.delete(KEYS.idempotency(KEY))
+    assert bench.start(second, "b").verdict == "run"
+    bench.duplicate("c", "one")
+
+
+def test_a_task_of_a_stock_producer_that_was_revoked_before_it_came(bench: Bench) -> None:
+    assert bench.store.run(running.revoke(KEYS, "a"))
+    bench.redis.lpush("one", "raw a")
+    started = bench.start(bench.claim("one"), "a")
+    assert (started.verdict, started.revoked) == ("run", True)
+
+
 def test_leaving_a_lock_says_the_same_when_asked_again(bench: Bench) -> None:
     def lock(token: str) -> str:
         return bench.store.run(locking.lock(KEYS, "pay", token, HOUR_MS, None)).verdict

@@ -27,7 +27,7 @@
 --@include worker
 local worker, n, id, token, generation = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 if not alive(KEYS[1]) then return {'stale'} end
-local mine = redis.call('HMGET', KEYS[2], n, 's:' .. n, 'o:' .. n)
+local mine = redis.call('HMGET', KEYS[2], n, 's:' .. n, 'o:' .. n, 'k:' .. n)
 if not mine[1] then return {'stale'} end
 if mine[3] then
   local _, of, root = committed(mine[3])
@@ -35,11 +35,23 @@ if mine[3] then
 end
 
 local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token, 'k', 'y', 'cp', 'x', 'u')
+local function wait_for_key()
+  park(ARGV[15], KEYS[7], KEYS[2], n, ARGV[7], mine[1])
+  event(KEYS[5], 'parked', id, worker, n, ARGV[15])
+  return {'parked'}
+end
 if mine[2] then
   local fence, starts, returns = string.match(mine[2], '^(%d+)|(%d+)|(%d+)|')
-  local done = ARGV[15] ~= '' and redis.call('HGET', ARGV[15], 'v') or ''
-  local of = r[2] or generation
-  return hand_over(KEYS[3], r[14], of, {'run', fence, tonumber(starts), tonumber(returns), r[9] or token, of, done, r[15] or ''})
+  local key, done, of = '', '', r[2] or generation
+  -- One that does not own its key was told of a result, which may have expired since: it must not run beside another.
+  if ARGV[15] ~= '' and not mine[4] then key, done = ask_key(ARGV[15]) end
+  if key == 'free' then own_key(ARGV[15], KEYS[2], worker, n, ARGV[7]) end
+  if key == 'busy' then
+    redis.call('HDEL', KEYS[2], 's:' .. n)
+    if r[1] then redis.call('HSET', KEYS[3], 's', 'q', 'c', '') end
+    return wait_for_key()
+  end
+  return hand_over(KEYS[3], r[14], of, {'run', fence, tonumber(starts), tonumber(returns), r[9] or token, of, done or '', r[15] or ''})
 end
 
 local verdict, asked, state, known_life = admit(r, generation, ARGV[9])
@@ -53,11 +65,7 @@ end
 local done = ''
 if verdict == 'run' and ARGV[15] ~= '' then
   local key, result = ask_key(ARGV[15])
-  if key == 'busy' then
-    park(ARGV[15], KEYS[7], KEYS[2], n, ARGV[7], mine[1])
-    event(KEYS[5], 'parked', id, worker, n, ARGV[15])
-    return {'parked'}
-  end
+  if key == 'busy' then return wait_for_key() end
   done = result or ''
 end
 local at_us = now_us()
@@ -77,6 +85,8 @@ if ARGV[15] ~= '' and done == '' then own_key(ARGV[15], KEYS[2], worker, n, ARGV
 
 local fence = math.max(tonumber(redis.call('GET', KEYS[4]) or 0) + 1, at_us)
 redis.call('SET', KEYS[4], int(fence))
+-- A record without a life was made by `revoke`, and is about this one; what was said of a life that ended is not.
+local revoked = (state or not r[10]) and r[15] or ''
 local root, starts, returns = r[9] or token, tonumber(r[8] or 0) + 1, tonumber(r[6] or 0) + tonumber(r[7] or 0)
 if not state then
   -- A message without a record still runs: stock producers write none, and records expire.
@@ -91,4 +101,4 @@ if r[16] then redis.call('HDEL', KEYS[3], 'u') end
 redis.call('PEXPIRE', KEYS[3], ARGV[8])
 redis.call('HSET', KEYS[2], 's:' .. n, table.concat({int(fence), starts, returns, id}, '|'))
 event(KEYS[5], 'started', id, worker, n, int(fence))
-return hand_over(KEYS[3], r[14], asked, {'run', int(fence), starts, returns, root, int(asked), done, state and r[15] or ''})
+return hand_over(KEYS[3], r[14], asked, {'run', int(fence), starts, returns, root, int(asked), done, revoked})
