@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from relier import idempotency_lock, rl_task
 from relier.errors import ConfigurationError
@@ -84,6 +85,17 @@ def test_a_list_of_another_type_costs_nobody_else_a_task(bench: Bench, step: str
     bench.redis.delete("two")
     assert bench.sweep("one", "two")
     assert bench.start(bench.claim("two"), "b").done == b"result"
+
+
+def test_a_result_that_redis_refuses_does_not_end_its_task(bench: Bench) -> None:
+    claim = bench.begin("a", "one")
+    for ttl_s in (-1, 10**17):
+        result = running.StoredResult("result", ttl_s, "value")
+        with pytest.raises(ResponseError, match="invalid expire"):
+            bench.store.run(running.finish(KEYS, claim, "a", "SUCCESS", result))
+    result = running.StoredResult("result", 60, "value")
+    assert bench.store.run(running.finish(KEYS, claim, "a", "SUCCESS", result))
+    assert bench.redis.get("result") == b"value"
 
 
 def test_a_start_asked_again_does_not_run_beside_the_keys_owner(bench: Bench) -> None:
