@@ -6,6 +6,7 @@ import pytest
 
 from faults.apps import labour
 from faults.scene import Scene
+from support.proxy import Proxy
 
 UNLIMITED = {labour.PREFETCH: "0"}
 
@@ -52,3 +53,15 @@ def test_a_worker_without_a_limit_takes_all_and_gives_it_back(scene: Scene) -> N
     scene.worker("next", env=UNLIMITED)
     scene.settle([*scene.accepted, *notes])
     assert [scene.journal.count("ran", f"n{n}") for n in range(many)] == [1] * many
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_worker_wakes_itself_when_something_is_due(pool: str, scene: Scene, proxy: Proxy) -> None:
+    scene.worker("only", pool=pool, broker=proxy.url)
+    # The server's own end of a blocking wait comes up to a tenth of a second late.
+    rung = proxy.cut_after(1, lambda command: command.name == "ZADD")
+    note = scene.app.tasks["note"]
+    later = [note.apply_async((f"n{n}",), countdown=0.3 + n * 0.13).id for n in range(8)]
+    scene.settle(later)
+    assert rung.fired.is_set()
+    assert [scene.journal.count("ran", f"n{n}") for n in range(8)] == [1] * 8

@@ -24,6 +24,7 @@ from relier.store import claiming, fleet, running
 from relier.store.broker import Broker
 from relier.store.claiming import Ended, Returned, Unread
 from relier.store.operations import Argument, Operation
+from relier.worker.alarms import Alarms
 from relier.worker.audit import Audit
 from relier.worker.beat import Beat
 
@@ -63,6 +64,7 @@ class Membership:
         self.epoch = 0
         self.queues: set[str] = set()
         self.held: dict[str, Held] = {}
+        self.wakes = Alarms()  # at the moments when something scheduled is due
         # A request is referred to for as long as any pool may still run it, and no longer.
         self.requests: WeakValueDictionary[Claim, Any] = WeakValueDictionary()
         self.audit = Audit()
