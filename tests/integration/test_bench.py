@@ -21,6 +21,8 @@ TINY = Effort(
     bulk=500,
     drain=100,
     claims=100,
+    timed=5,
+    scheduled=20,
     delivery_runs=1,
     patience_s=0.5,
 )
@@ -52,7 +54,7 @@ def test_it_prints_a_table_writes_json_and_leaves_nothing(
     mark, folder = f"mark-{tmp_path}", os.getcwd()
     monkeypatch.setenv("BENCH_TEST_MARK", mark)
     target = tmp_path / "figures.json"
-    names = ["process-killed", "timeouts", "dispatch", "bulk", "drain"]
+    names = ["process-killed", "timeouts", "dispatch", "bulk", "drain", "lateness"]
     chosen = [word for name in names for word in ("--only", name)]
     assert main.run(["--quick", "--json", str(target), *chosen]) == 0
     printed = capfd.readouterr().out

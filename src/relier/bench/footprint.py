@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from relier.bench.figures import Figure, Spread, ratios
 from relier.bench.lab import Effort, Lab
-from relier.bench.waiting import BenchError
 from relier.bench.workload import RELIER, VANILLA
 
 NAME = "footprint"
 _BAR = 1.10
 _POOL = 2
 _IDLE_S = 2.0
-_MB = 1_000
+_MB_KB = 1_000
 
 
 def measure(lab: Lab, effort: Effort) -> list[Figure]:
     """Sum the proportional set sizes of an idle worker's processes, in turns."""
-    if not Path("/proc/self/smaps_rollup").exists():
-        raise BenchError("memory of processes can only be read on Linux (/proc/*/smaps_rollup)")
     vanilla, ours = [], []
     for _ in range(effort.repeats):
         vanilla.append(_tree_mb(lab, VANILLA))
@@ -44,11 +40,4 @@ def _tree_mb(lab: Lab, flavour: str) -> float:
     with lab.worker(flavour, concurrency=_POOL) as worker:
         worker.wait_ready()
         time.sleep(_IDLE_S)  # idle is what is measured: let its first timers pass
-        return sum(_pss_kb(pid) for pid in worker.processes()) / _MB
-
-
-def _pss_kb(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1])
-    return 0
+        return worker.pss_kb() / _MB_KB

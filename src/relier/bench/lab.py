@@ -46,6 +46,8 @@ class Effort:
         bulk: messages per bulk dispatch.
         drain: empty tasks per drain.
         claims: claimed tasks whose memory is measured.
+        timed: scheduled tasks whose lateness is measured, per repeat.
+        scheduled: scheduled tasks that wait beside an idle worker.
         delivery_runs: runs of 500 tasks and 5 SIGKILLs.
         patience_s: how long to wait for what vanilla Celery may never do.
     """
@@ -56,6 +58,8 @@ class Effort:
     bulk: int = 20_000
     drain: int = 5_000
     claims: int = 10_000
+    timed: int = 200
+    scheduled: int = 100_000
     delivery_runs: int = 5
     patience_s: float = 10.0
 
@@ -67,6 +71,8 @@ QUICK = Effort(
     bulk=10_000,
     drain=2_000,
     claims=2_000,
+    timed=50,
+    scheduled=5_000,
     delivery_runs=1,
     patience_s=3.0,
 )

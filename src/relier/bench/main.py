@@ -19,6 +19,7 @@ from relier.bench import (
     dispatch,
     drain,
     footprint,
+    lateness,
     memory,
     poison,
     process_killed,
@@ -45,6 +46,7 @@ SCENARIOS: dict[str, Scenario] = {
         drain,
         memory,
         footprint,
+        lateness,
     )
 }
 

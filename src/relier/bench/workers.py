@@ -139,6 +139,16 @@ class Worker:
         """Return every process of the group (Linux)."""
         return [pid for pid in _all_processes() if _group_of(pid) == self.pid]
 
+    def pss_kb(self) -> int:
+        """Return the proportional set sizes of all its processes, added up.
+
+        Raises:
+            BenchError: this is not Linux.
+        """
+        if not Path("/proc/self/smaps_rollup").exists():
+            raise BenchError("memory of processes can only be read on Linux (/proc/*/smaps_rollup)")
+        return sum(_pss_kb(pid) for pid in self.processes())
+
     @property
     def _log_path(self) -> Path:
         return self._folder / f"{self.name}-{self._starts}.log"
@@ -152,6 +162,13 @@ class Worker:
 
 def _all_processes() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _pss_kb(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    return 0
 
 
 def _group_of(pid: int) -> int:
