@@ -35,6 +35,7 @@ _BEFORE_FIRST_KILL = 8
 _BEFORE_SECOND_KILL = 24
 _EARLY_ENOUGH = 0.75
 _USUAL_ORDERS = 48
+_MOST_ORDERS = 500
 _MOST_TRIES = 5
 _READY_DEADLINE_S = 30.0
 _CLOSING_DEADLINE_S = 60.0
@@ -88,6 +89,7 @@ class Play:
     ) -> None:
         self._screen, self._place, self._broker, self._shop = screen, place, broker, shop
         self._workers = workers
+        self._seed = seed
         self._to_place = orders.place(order_count, seed)
         self._placed: list[Order] = []
         self._receipts: dict[str, Any] = {}
@@ -150,7 +152,7 @@ class Play:
             for worker in self._workers:
                 if len(self._early(worker.name)) >= enough:
                     return worker
-            self._check_open()
+            self._keep_open()
             yield
 
     def _kill_worker(self, victim: Worker) -> Script:
@@ -182,7 +184,7 @@ class Play:
         for _ in range(_MOST_TRIES):
             early: list[Way] = []
             while not early:
-                self._check_open()
+                self._keep_open()
                 yield
                 early = [way for worker in self._workers for way in self._early(worker.name)]
                 early = [way for way in early if not way.deaths and self._last_begun(way.invoice)]
@@ -237,9 +239,14 @@ class Play:
                 )
             yield
 
-    def _check_open(self) -> None:
-        if self._all_done():
-            raise RelierError("every order was done before a kill: run it with more --orders")
+    def _keep_open(self) -> None:
+        """Take more orders if all were done before a kill, as on a machine that is busy."""
+        total = self._scene.total
+        if self._all_done() and total < _MOST_ORDERS:
+            self._to_place += orders.place(total + _ORDERS_AT_ONCE, self._seed)[total:]
+            self._scene.total += _ORDERS_AT_ONCE
+        elif self._all_done():
+            raise RelierError("every order was done before a kill: the machine is too busy")
 
     def _all_ready(self) -> bool:
         return all(stage.state == "ready" for stage in self._scene.stages.values())
