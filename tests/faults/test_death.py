@@ -110,11 +110,10 @@ def test_a_task_that_takes_its_worker_down_leaves_the_innocent_alive(scene: Scen
     )
     scene.settle()
 
-    # Exactly that on a machine that gives a trial its time; a stall may let one pass unblamed.
-    assert 4 <= scene.journal.count("ran", "slayer") <= 8, "max_resurrections is 3"
+    assert scene.journal.count("ran", "slayer") == 4, "max_resurrections is 3"
     assert scene.letters()[slayer]["reason"] == "max_resurrections"
     assert scene.state(slayer) == "FAILURE"
-    assert max(scene.returns(each)[0] for each in innocents) <= 1, "nobody else is condemned"
+    assert [scene.returns(each)[0] for each in innocents] == [0] * len(innocents), "not blamed"
 
 
 @pytest.mark.slow

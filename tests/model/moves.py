@@ -266,7 +266,8 @@ class Moves(NamedTuple):
             redis = s.redis._replace(scheduled=tuple(left)).push(message)
             yield f"{message} falls due", s._replace(redis=redis)
         for entry in s.redis.workers:
-            if entry.trial and entry.dying < 0:
+            alive = any(p.worker == entry.worker and p.status == UP for p in s.processes)
+            if entry.trial and entry.dying < 0 and alive:
                 ledger = s.ledger.clear(entry.worker, entry.trial)
                 redis = s.redis.with_entry(entry._replace(trial=0))
                 yield f"a trial in {entry.worker} is over", s._replace(redis=redis, ledger=ledger)

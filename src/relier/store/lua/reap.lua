@@ -49,7 +49,7 @@ end
 local counts = {unstarted = 0, replay = 0, requeued = 0, scheduled = 0, exhausted = 0}
 local rules = {worker = ARGV[1], reason = ARGV[10], record = ARGV[8], ttl_ms = ARGV[9],
   blame = tonumber(entry[2] or started) == 1 and 'b' or 'i',
-  died_ms = tonumber(entry[5] or 0), sole = on_trial(entry[6], tonumber(entry[5] or 0)),
+  died_ms = tonumber(entry[5] or 0), sole = on_trial(entry[6], entry[5]),
   max_resurrections = tonumber(ARGV[6]), max_interruptions = tonumber(ARGV[7]),
   exhausted_b = ARGV[12], exhausted_i = ARGV[13],
   list = ARGV[11] == '1' and KEYS[3] or '', bell = KEYS[4]}

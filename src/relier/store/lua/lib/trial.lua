@@ -1,6 +1,7 @@
 -- A task that ran in several workers when they died, beside others, is a suspect. It starts only where no other suspect
 -- is on trial, so that the next death tells who did it. A suspect is on trial until it has run for twice as long as
--- it ever had at least when its worker died: what kills sooner or later has killed by then. An entry's field "trial" is "<claim, '' for several>|<until ms>|<claims key>".
+-- it ever had at least when its worker died, and its worker has beaten since: what kills sooner or later has killed by then,
+-- and what is left of a dead worker clears nobody. An entry's field "trial" is "<claim, '' for several>|<until ms>|<claims key>".
 local MOST_INTERRUPTIONS_UNNOTICED = 3
 
 -- From how many interruptions on a task is a suspect; they count as blame once it is found out.
@@ -8,10 +9,10 @@ local function suspect_from(max_resurrections)
   return math.max(1, math.min(MOST_INTERRUPTIONS_UNNOTICED, max_resurrections))
 end
 
--- The claim on trial in a worker at a time: '' when there are several, nil when there is none.
-local function on_trial(trial, now_ms)
+-- The claim on trial in a worker as of its last beat: '' when there are several, nil when there is none.
+local function on_trial(trial, seen_ms)
   local n, until_ms, claims = string.match(trial or '', '^(%d*)|(%d+)|(.*)$')
-  if not n or tonumber(until_ms) <= now_ms then return nil end
+  if not n or tonumber(until_ms) <= tonumber(seen_ms or 0) then return nil end
   if n == '' then return n end
   if redis.call('HEXISTS', claims, 's:' .. n) == 1 and redis.call('HEXISTS', claims, 'o:' .. n) == 0 then return n end
   return nil
@@ -20,7 +21,8 @@ end
 -- Put a suspect on trial; false when it has to wait until another's is over.
 -- limits: shortest trial ms, longest trial ms, how long it waits at most
 local function stand_trial(entry, record, claims, n, now_ms, ran_ms, waits_since_ms, limits)
-  local other = on_trial(redis.call('HGET', entry, 'trial'), now_ms)
+  local worker = redis.call('HMGET', entry, 'trial', 'seen')
+  local other = on_trial(worker[1], worker[2])
   if other and now_ms - waits_since_ms < tonumber(limits[3]) then
     redis.call('HSETNX', record, 'y', int(now_ms))
     return false
