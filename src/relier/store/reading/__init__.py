@@ -1,0 +1,49 @@
+"""Read what is there, for people. Reading changes nothing, is bounded, and needs no script.
+
+Nothing here scans the keyspace: the registries of queues and workers lead to every key.
+"""
+
+from relier.store.reading.claims import HeldClaim, held, parcels
+from relier.store.reading.events import StreamEvent, events_after, events_before
+from relier.store.reading.letters import dead, letter, letter_summaries
+from relier.store.reading.messages import (
+    SUFFIXES,
+    Depth,
+    Waiting,
+    depths,
+    replays,
+    scheduled,
+    unwrap,
+    waiting,
+)
+from relier.store.reading.server import answered, info, load_script, now_ms, remove_prefixed
+from relier.store.reading.tasks import records, stored_result
+from relier.store.reading.workers import worker_entries
+
+__all__ = [
+    "SUFFIXES",
+    "Depth",
+    "HeldClaim",
+    "StreamEvent",
+    "Waiting",
+    "answered",
+    "dead",
+    "depths",
+    "events_after",
+    "events_before",
+    "held",
+    "info",
+    "letter",
+    "letter_summaries",
+    "load_script",
+    "now_ms",
+    "parcels",
+    "records",
+    "remove_prefixed",
+    "replays",
+    "scheduled",
+    "stored_result",
+    "unwrap",
+    "waiting",
+    "worker_entries",
+]

@@ -1,0 +1,92 @@
+"""What waits in a queue: its lists, its schedule, its replays; and how much it holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from relier.store.client import Store
+from relier.store.reading.replies import PAGE, redis_of
+
+SUFFIXES = ("", *(f"\x06\x16{step}" for step in range(1, 10)))
+"""Of the lists of every priority that kombu's range (0 to 9) allows, highest priority first."""
+
+_REPLAY = re.compile(rb"\d+\|-?\d+\|[^|]*\|(\d+)\|")
+
+
+class Depth(NamedTuple):
+    """How much a queue holds, by place."""
+
+    waiting: int
+    scheduled: int
+    replay: int
+    dead: int
+    paused: bool
+
+
+class Waiting(NamedTuple):
+    """One message in a list or in the schedule; ``due_ms`` is 0 in a list."""
+
+    suffix: str
+    raw: bytes
+    due_ms: int = 0
+
+
+def depths(store: Store, queues: Sequence[str]) -> dict[str, Depth]:
+    """Return how much each queue holds."""
+    keys = store.keys
+    with redis_of(store).pipeline(transaction=False) as pipe:
+        for queue in queues:
+            for suffix in SUFFIXES:
+                pipe.llen(keys.list(queue) + suffix)
+            pipe.zcard(keys.scheduled(queue))
+            pipe.llen(keys.replay(queue))
+            pipe.zcard(keys.dead(queue))
+            pipe.exists(keys.paused(queue))
+        replies = pipe.execute()
+    found, width = {}, len(SUFFIXES) + 4
+    for i, queue in enumerate(queues):
+        *lists, scheduled, replay, dead, paused = replies[i * width : (i + 1) * width]
+        found[queue] = Depth(sum(lists), scheduled, replay, dead, bool(paused))
+    return found
+
+
+def waiting(store: Store, queue: str, limit: int) -> Iterator[Waiting]:
+    """Yield up to ``limit`` waiting messages in the order in which they are claimed."""
+    for suffix in SUFFIXES:
+        name, seen = store.keys.list(queue) + suffix, 0
+        while limit > 0:
+            page = min(PAGE, limit)
+            found = redis_of(store).lrange(name, -seen - page, -seen - 1)
+            for raw in reversed(found):
+                yield Waiting(suffix, raw)
+            seen, limit = seen + len(found), limit - len(found)
+            if len(found) < page:
+                break
+
+
+def scheduled(store: Store, queue: str, limit: int) -> Iterator[Waiting]:
+    """Yield up to ``limit`` scheduled messages, the next due first."""
+    for start in range(0, limit, PAGE):
+        end = min(start + PAGE, limit) - 1
+        found = redis_of(store).zrange(store.keys.scheduled(queue), start, end, withscores=True)
+        for parcel, due_ms in found:
+            yield unwrap(parcel)._replace(due_ms=int(due_ms))
+        if len(found) < end - start + 1:
+            return
+
+
+def replays(store: Store, queue: str, limit: int) -> Iterator[Waiting]:
+    """Yield up to ``limit`` committed tasks whose consequences wait to be sent again."""
+    for element in reversed(redis_of(store).lrange(store.keys.replay(queue), -limit, -1)):
+        # As lua/lib/replay.lua writes it; what another version wrote is left for its own workers.
+        found = _REPLAY.match(element)
+        if found:
+            yield unwrap(element[found.end() + int(found[1]) :])
+
+
+def unwrap(parcel: bytes) -> Waiting:
+    """Split a parcel into the suffix of its list and the raw message."""
+    suffix, _, raw = parcel.partition(b"|")
+    return Waiting(suffix.decode(), raw)
