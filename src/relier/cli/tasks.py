@@ -6,9 +6,10 @@ import click
 
 from relier.cli import common, live, words
 from relier.cli.common import Asked, NotFoundError
-from relier.ops import fleet, inflight
+from relier.ops import fleet, inflight, inspection
 from relier.ops import tasks as questions
-from relier.ops.tasks import TaskDetail
+from relier.ops.inspection import TaskDetail
+from relier.ops.places import STATES
 
 
 @click.group()
@@ -18,7 +19,7 @@ def tasks() -> None:
 
 @tasks.command("list")
 @click.option(
-    "--state", "states", multiple=True, type=click.Choice(questions.STATES), help="May be repeated."
+    "--state", "states", multiple=True, type=click.Choice(STATES), help="May be repeated."
 )
 @click.option("--queue", metavar="QUEUE", help="Only this queue.")
 @click.option(
@@ -83,7 +84,7 @@ def inflight_(asked: Asked, follow: bool, worker: str | None, limit: int) -> Non
 def inspect(asked: Asked, task_id: str) -> None:
     """Show everything known of one task: its record, its place, its timeline, its result."""
     store = asked.broker.store
-    found = questions.inspect(store, task_id, asked.broker.keyring)
+    found = inspection.inspect(store, task_id, asked.broker.keyring)
     if found is None:
         raise NotFoundError(
             f"nothing is known of task {task_id}: the record of an ended task is kept for an hour. "

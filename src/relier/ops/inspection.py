@@ -1,0 +1,137 @@
+"""Everything known of one task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from relier.ops import events, fleet, messages, saved
+from relier.ops.events import Event
+from relier.ops.messages import Signature
+from relier.ops.places import DEAD, TERMINAL, favoured, letter_of, locate
+from relier.ops.saved import Saved
+from relier.protocol.envelope import Keyring
+from relier.store import fleet as store_fleet
+from relier.store import reading
+from relier.store.client import Store
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDetail:
+    """Everything known of one task.
+
+    Args:
+        state: one of ``STATES``, or "committed", or "unknown" for a record without its message.
+        where: the same in words.
+        life: which life of its id; an ended or dead one that is dispatched anew begins another.
+        args, kwargs: as its producer printed them; "" once the message is gone.
+        blame: deaths of its own process; ``interruptions``: of a whole worker with neighbours.
+        schema_version: of its arguments; 0 once its message is gone.
+        signature: of its message: who vouches for it; None once the message is gone.
+        result: Celery's state of the result, or "" when it is not in this database.
+        reason, error: of a dead letter, else "".
+        checkpoint: what it saved last, or None.
+    """
+
+    task_id: str
+    name: str
+    state: str
+    where: str
+    queue: str
+    worker: str
+    fence: int
+    attempt: int
+    blame: int
+    interruptions: int
+    retries: int
+    life: int
+    accepted_ms: int | None
+    started_ms: int | None
+    due_ms: int | None
+    args: str
+    kwargs: str
+    schema_version: int
+    signature: Signature | None
+    result: str
+    result_value: str
+    reason: str
+    error: str
+    checkpoint: Saved | None
+    timeline: tuple[Event, ...]
+    now_ms: int
+
+
+def inspect(store: Store, task_id: str, keyring: Keyring) -> TaskDetail | None:
+    """Find out everything about one task; None when nothing is known of it.
+
+    Args:
+        keyring: the keys to verify its message with.
+    """
+    record = reading.records(store, [task_id])[0]
+    queues = store_fleet.known_queues(store)
+    since_ms = int(record.get("at") or 0)
+    # The record's time is rounded, an event's is cut.
+    timeline = events.of_task(store, queues, task_id, since_ms=max(since_ms - 1, 0))
+    alive = record.get("s") not in (None, *TERMINAL)
+    # A letter of an earlier life stays while the task lives again.
+    letter = None if alive else letter_of(store, favoured(queues, record.get("q")), task_id)
+    meta = _result(reading.stored_result(store, task_id))
+    place = locate(store, task_id, record, queues)
+    if not (record or timeline or letter or meta[0] or place.message):
+        return None
+    members = {member.worker_id: member.name for member in fleet.workers(store)}
+    if letter is not None:
+        place = replace(place, state=DEAD, where=f"in the dead letters of {letter.queue}")
+    message = letter.message if letter and letter.message else place.message
+    worker = place.worker or record.get("w", "")
+    return TaskDetail(
+        task_id=task_id,
+        name=record.get("n") or (message.name if message else "") or _name(timeline),
+        state=place.state,
+        where=place.where.replace(worker, members.get(worker, worker)) if worker else place.where,
+        queue=record.get("q") or place.queue or (timeline[-1].queue if timeline else ""),
+        worker=members.get(worker, worker),
+        fence=place.fence or _fence(timeline),
+        attempt=int(record.get("a") or 0),
+        blame=int(record.get("b") or 0),
+        interruptions=int(record.get("i") or 0),
+        retries=int(record.get("g") or 0) % 2**32,
+        life=int(record.get("l") or 1),
+        accepted_ms=since_ms or None,
+        started_ms=int(record["st"]) if record.get("st") else None,
+        due_ms=int(record["due"]) if record.get("due") else None,
+        args=message.args if message else "",
+        kwargs=message.kwargs if message else "",
+        schema_version=message.schema_version if message else 0,
+        signature=messages.signature(message.raw, keyring) if message else None,
+        result=meta[0],
+        result_value=meta[1],
+        reason=letter.reason if letter else "",
+        error=letter.error if letter else "",
+        checkpoint=letter.checkpoint if letter else saved.read(record.get("cp", "")),
+        timeline=timeline,
+        now_ms=reading.now_ms(store),
+    )
+
+
+def _fence(timeline: Sequence[Event]) -> int:
+    fences = (e.detail for e in reversed(timeline) if e.kind == "started" and e.detail.isdigit())
+    return int(next(fences, "0"))
+
+
+def _name(timeline: Sequence[Event]) -> str:
+    return next((e.detail for e in timeline if e.kind == "accepted"), "")
+
+
+def _result(raw: bytes | None) -> tuple[str, str]:
+    """Return Celery's state of a stored result and its value in words."""
+    if raw is None:
+        return "", ""
+    try:
+        meta = json.loads(raw)
+    except ValueError:
+        return "stored", "not in JSON"
+    if not isinstance(meta, dict):
+        return "stored", ""
+    return str(meta.get("status", "")), json.dumps(meta.get("result"))
