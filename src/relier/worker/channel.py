@@ -9,16 +9,16 @@ from queue import Empty
 from time import monotonic
 from typing import Any, NamedTuple
 
-from kombu.transport import redis as kombu_redis
-from kombu.transport import virtual
 from redis import exceptions
 
 from relier.errors import ConfigurationError, RedisConnectionError
 from relier.store import claiming
-from relier.store.claiming import Claimed, Harvest, Unread
+from relier.store.claiming import Harvest
 from relier.store.client import judge
 from relier.store.operations import Operation
 from relier.worker import delivery, refusal
+from relier.worker.credit import QoS
+from relier.worker.intake import Intake
 from relier.worker.membership import Membership
 from relier.worker.plainchannel import PlainChannel
 
@@ -26,10 +26,8 @@ logger = logging.getLogger(__name__)
 
 _LONGEST_WAIT_S = 1.0
 _OVERDUE_S = 1.0
-_COMPLAIN_EVERY_S = 30.0
 _BATCH_WAIT_S = 0.1
 _SURELY_DUE_S = 0.001
-_DEFERRALS = 30
 
 
 class _Pending(NamedTuple):
@@ -42,60 +40,6 @@ class _Pending(NamedTuple):
 def _nothing_delivered(told: Callable[[], None], _reply: object) -> bool:
     told()
     return False
-
-
-class QoS(virtual.QoS):
-    """Prefetch credit. What is unacknowledged lives in Redis, in the claims."""
-
-    channel: Channel
-    restore_at_shutdown = False
-
-    def ack(self, delivery_tag: str) -> None:
-        """End the claim unless a pool process has that duty, and free the credit."""
-        self.channel.membership.end(delivery_tag, "acknowledged")
-        super().ack(delivery_tag)
-
-    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Put the message back behind what waits in its queue, as kombu does, or end it."""
-        if requeue:
-            self.channel.membership.requeue(delivery_tag)
-        else:
-            self.channel.membership.end(delivery_tag, "rejected")
-        super().ack(delivery_tag)
-
-    def restore_unacked(self, _client: object = None) -> list[Any]:
-        """Give back what was delivered on this channel and neither started nor ended."""
-        self._flush()
-        tags = list(self._delivered)
-        self._delivered.clear()
-        self.channel.membership.give_back(tags)
-        return []
-
-    def restore_visible(self, *args: object, **kwargs: object) -> None:
-        """Do nothing: no message becomes visible by a timeout."""
-
-
-class Poller(kombu_redis.MultiChannelPoller):
-    """kombu's poller, with an eye on replies that are overdue."""
-
-    def on_poll_start(self) -> None:
-        """Send what each channel should have under way."""
-        self._drop_overdue()
-        super().on_poll_start()
-
-    def maybe_check_brpop_health(self) -> None:
-        """Drop a connection whose reply is overdue: the link may be dead without a FIN."""
-        self._drop_overdue()
-        super().maybe_check_brpop_health()
-
-    def _drop_overdue(self) -> None:
-        for channel in list(self._channels):
-            connection = channel._in_poll
-            if connection and monotonic() > channel.reply_due_at:
-                sock = getattr(connection, "_sock", None)
-                if sock is not None and not kombu_redis._socket_readable(sock):
-                    logger.warning("a reply from Redis is overdue; dropping the connection")
-                    connection.disconnect()
 
 
 class Channel(PlainChannel):
@@ -112,9 +56,9 @@ class Channel(PlainChannel):
         self._next_due_s = _LONGEST_WAIT_S
         self._replies: list[_Pending] = []
         self._reconciled_at = monotonic()
-        self._complained: dict[str, float] = {}
         self._unfit_bells: set[str] = set()
         self.membership: Membership = connection.membership
+        self._intake = Intake(self, self.membership, self._no_ack)
         super().__init__(connection, *args, **kwargs)
 
     # -- consuming
@@ -243,7 +187,7 @@ class Channel(PlainChannel):
             _LONGEST_WAIT_S if harvest.next_due_ms is None else harvest.next_due_ms / 1000
         )
         for claimed in harvest.claimed:
-            self._deliver_claimed(claimed)
+            self._intake.deliver(claimed)
         self._reconcile_at_times()
         return bool(harvest.claimed)
 
@@ -292,14 +236,9 @@ class Channel(PlainChannel):
 
     def _leave_alone(self, wrong: str) -> bool:
         """Take nothing for a while: a key is not what it should be, and no other queue has more."""
-        self._complain(wrong)
+        self._intake.complain(wrong)
         self._listening = True
         return False
-
-    def _complain(self, wrong: str) -> None:
-        if monotonic() - self._complained.get(wrong, float("-inf")) > _COMPLAIN_EVERY_S:
-            self._complained[wrong] = monotonic()
-            logger.error("%s; what needs that key waits until it is removed", wrong)
 
     def _find_unfit_bells(self) -> None:
         """Wait no more on keys that are no bells; the next claim says which they are."""
@@ -320,70 +259,6 @@ class Channel(PlainChannel):
         if monotonic() - self._reconciled_at > ttl_s:
             self._reconciled_at = monotonic()
             self.membership.reconcile()
-
-    def _deliver_claimed(self, claimed: Claimed) -> None:
-        """Deliver one message; whatever is wrong with it stays its own affair."""
-        if self.membership.draining:
-            return  # nobody holds it here, so the drain gives it back
-        try:
-            self._deliver_or_refuse(claimed)
-        except ConfigurationError as error:
-            # Not even the dead letters can take it. Nobody holds it now, so it comes back with the
-            # next reconcile; a worker that ended of it would hand it to the next.
-            self._let_go(claimed.claim.tag)
-            self._complain(str(error))
-
-    def _deliver_or_refuse(self, claimed: Claimed) -> None:
-        try:
-            delivery.verify(claimed, self.broker.keyring)
-            payload = delivery.read(claimed)
-            held = delivery.adopt(claimed, payload)
-            early_ms = delivery.early_by_ms(payload)
-            if early_ms and held.outcome is None:
-                self._put_off(held, early_ms)
-                return
-            self.membership.hold(claimed.claim.tag, held)
-            self.connection._deliver(payload, claimed.claim.queue)
-            if claimed.claim.queue in self._no_ack:
-                self.membership.end(claimed.claim.tag, "not to be acknowledged")
-        except delivery.UntrustedError as error:
-            refusal.refuse(self.membership, claimed, error)
-        except delivery.UnreadableError as error:
-            self._bury(claimed, str(error))
-        except self.connection_errors as error:
-            if not isinstance(error, KeyError):
-                raise
-            self._bury(claimed, f"cannot be delivered: {error!r}")
-        except Exception as error:  # noqa: BLE001 - one message's trouble must stay its own
-            self._bury(claimed, f"cannot be delivered: {error!r}")
-
-    def _put_off(self, held: Any, delay_ms: int) -> None:
-        broker = self.membership.broker
-        letter = {"reason": "eta", "error": "its eta never came"}
-        broker.store.run(
-            claiming.defer(
-                broker.keys,
-                held.claim,
-                held.who,
-                delay_ms=delay_ms,
-                most_deferrals=_DEFERRALS,
-                letter=letter,
-            )
-        )
-
-    def _bury(self, claimed: Claimed, error: str) -> None:
-        if claimed.outcome is not None:
-            # It had committed: its outcome must not be lost for what its message looks like.
-            self.membership.abandon(claimed.claim, error, replays=claimed.replays)
-            return
-        self._let_go(claimed.claim.tag)
-        refusal.bury(self.membership.broker, claimed.claim, Unread("", ""), error)
-
-    def _let_go(self, tag: str) -> None:
-        self.membership.free(tag)
-        if tag in self.qos._delivered:
-            # It failed in its consumer's hands: the credit that it took must come back.
-            self.qos.ack(tag)
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
         """Claim one message, or return None."""
@@ -408,7 +283,7 @@ class Channel(PlainChannel):
                 refusal.refuse(membership, claimed, error)
                 continue
             except delivery.UnreadableError as error:
-                self._bury(claimed, str(error))
+                self._intake.bury(claimed, str(error))
                 continue
             membership.hold(claimed.claim.tag, delivery.adopt(claimed, payload))
             message = self.Message(payload, channel=self)

@@ -19,9 +19,10 @@ from relier import config
 from relier.errors import RedisConnectionError
 from relier.store.address import Address
 from relier.store.broker import Broker
-from relier.worker.channel import Channel, Poller
+from relier.worker.channel import Channel
 from relier.worker.membership import Membership
 from relier.worker.plainchannel import PlainChannel
+from relier.worker.poller import Poller
 
 logger = logging.getLogger(__name__)
 
