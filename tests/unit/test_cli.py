@@ -6,10 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
+from rich.table import Table
 
 from relier.cli import words
 from relier.cli.main import rl
@@ -171,3 +174,29 @@ def test_a_scene_follows_an_invoice_through_a_kill() -> None:
     for kind, task_id in (("started", "r"), ("committed", "r"), ("started", "b"), ("ended", "b")):
         scene.see(event(kind, task_id))
     assert (way.place, scene.done, way.deaths) == ("done", 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b]0;mine\x07\x1b[2J", "\\x1b]0;mine\\x07\\x1b[2J"),
+        ("one\r\ntwo\tthree", "one\\r\\ntwo\\tthree"),
+        ("pay \u202eevil\u202c \x9b31m", "pay \\u202eevil\\u202c \\x9b31m"),
+        ("half of \ud83d", "half of \\ud83d"),
+        ("größer 学 \U0001f468\u200d\U0001f469", "größer 学 \U0001f468\u200d\U0001f469"),
+    ],
+)
+def test_no_payload_drives_the_terminal(text: str, shown: str) -> None:
+    assert words.safe(text) == shown
+    [line] = _printed(words.table(["task"], [[text]]))[1:]
+    assert line.rstrip() == shown
+
+
+def test_a_traceback_keeps_its_lines() -> None:
+    assert words.safe("one\n\ttwo\x1b[2J", lines=True) == "one\n\ttwo\\x1b[2J"
+
+
+def _printed(renderable: Table) -> list[str]:
+    console = Console(width=200, file=StringIO())
+    console.print(renderable)
+    return console.file.getvalue().splitlines()  # type: ignore[attr-defined]

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 import click
 
 from relier import config, errors
+from relier.cli import words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -161,7 +162,7 @@ def terminable() -> Iterator[None]:
 
 
 def _fail(asked: Asked, error: Exception, status: int) -> NoReturn:
-    text = " ".join(str(error).split())
+    text = words.safe(" ".join(str(error).split()))
     if asked.as_json:
         click.echo(json.dumps({"error": text, "exit_status": status}), err=True)
     else:

@@ -79,7 +79,8 @@ def inspect(asked: Asked, letter_id: str) -> None:
     ]
     console.print(words.facts(pairs))
     if found.traceback:
-        console.print("\n" + found.traceback.rstrip(), markup=False, soft_wrap=True)
+        shown = words.safe(found.traceback.rstrip(), lines=True)
+        console.print("\n" + shown, markup=False, soft_wrap=True)
     if found.timeline:
         console.print()
         console.print(words.timeline(found.timeline, names))

@@ -65,7 +65,11 @@ def _header(found: Snapshot) -> Text:
 def _queues(found: Snapshot) -> list[Text]:
     lines = []
     for queue in found.queues[:3]:
-        text = Text(f"{queue.name}: {queue.waiting:,} waiting", no_wrap=True, overflow="ellipsis")
+        text = Text(
+            f"{words.safe(queue.name)}: {queue.waiting:,} waiting",
+            no_wrap=True,
+            overflow="ellipsis",
+        )
         for count, word in (
             (queue.scheduled, "scheduled"),
             (queue.claimed, "claimed"),
@@ -133,10 +137,9 @@ def _footer(found: Snapshot, hidden: int) -> Text:
         text.append(f", {hidden} rows not shown", style="dim")
     last = found.last_recovery
     if last:
-        text.append(
-            f"\nlast recovery {words.ago(last.at_ms, found.at_ms)}: {last.task_id} ({last.reason})",
-            style="green",
-        )
+        when = words.ago(last.at_ms, found.at_ms)
+        why = words.safe(f"{last.task_id} ({last.reason})")
+        text.append(f"\nlast recovery {when}: {why}", style="green")
     else:
         text.append("\nno recoveries", style="dim")
     return text

@@ -7,6 +7,7 @@ click.
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 import click
 
@@ -46,6 +47,9 @@ def rl() -> None:
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a payload in an old terminal's encoding
     if sys.stdout.isatty():
         rl()
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 WIDE = 110
 """Columns of a terminal that has room for everything beside a whole id."""
+
+_MISLEADING = r"\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+_UNSAFE = re.compile(rf"[\x00-\x1f{_MISLEADING}]")
+_UNSAFE_IN_LINES = re.compile(rf"[\x00-\x08\x0b-\x1f{_MISLEADING}]")
 
 _NEVER_CUT = ("id", "state", "what", "when", "died")
 
@@ -33,6 +38,19 @@ STYLES = {
     "failure": "bold red",
     "unknown": "dim",
 }
+
+
+def safe(text: str, *, lines: bool = False) -> str:
+    """Return text that may go to a terminal, whoever wrote it.
+
+    Control characters, what turns the direction of writing round, and halves of characters are
+    shown as escapes, so that no payload moves the cursor or hides what stands beside it.
+
+    Args:
+        lines: leave line breaks and tabs as they are.
+    """
+    unsafe = _UNSAFE_IN_LINES if lines else _UNSAFE
+    return unsafe.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def span(ms: int | float | None) -> str:
@@ -90,9 +108,8 @@ def signature(found: Signature | None) -> str:
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """Return a table without lines; what is too wide is cut, but never an id: ids are copied."""
     from rich.table import Table
-    from rich.text import Text
 
-    cells = [[each if isinstance(each, Text) else Text(str(each)) for each in row] for row in rows]
+    cells = [[_cell(each) for each in row] for row in rows]
     made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for index, header in enumerate(headers):
         longest = max((len(row[index]) for row in cells), default=0)
@@ -106,15 +123,20 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
 def facts(pairs: Iterable[tuple[str, object]]) -> Table:
     """Return names and values, one pair a line, those without a value left out."""
     from rich.table import Table
-    from rich.text import Text
 
     made = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
     for name, value in pairs:
         if value not in ("", None):
-            made.add_row(name, value if isinstance(value, Text) else Text(str(value)))
+            made.add_row(name, _cell(value))
     return made
+
+
+def _cell(value: object) -> Text:
+    from rich.text import Text
+
+    return value if isinstance(value, Text) else Text(safe(str(value)))
 
 
 def timeline(events: Sequence[Event], names: dict[str, str]) -> Table:
