@@ -6,7 +6,7 @@ transport sends them over a connection of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from relier.store.scripts import Script
@@ -27,6 +27,11 @@ class Operation(NamedTuple, Generic[T]):
     def command(self) -> tuple[Argument, ...]:
         """Return the words of the EVALSHA that runs it."""
         return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.arguments)
+
+
+def pairs(fields: Mapping[str, Argument]) -> list[Argument]:
+    """Return a hash's fields as a script takes them: name, value, name, value."""
+    return [word for pair in fields.items() for word in pair]
 
 
 def text(value: bytes | str) -> str:
