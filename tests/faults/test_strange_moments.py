@@ -404,7 +404,7 @@ def test_an_owed_operation_that_is_refused_blocks_no_other(refusing: Scene) -> N
     scene.redis.set(keys.claims("spoilt", worker), "no hash")
     scene.redis.config_set("min-replicas-to-write", 1)
     for claim in (Claim(worker, "spoilt", "1"), claimed.claim):
-        assert membership.owe(reaping.reap_claim(keys, claim, "died", rules)) is None
+        assert membership.debts.owe(reaping.reap_claim(keys, claim, "died", rules)) is None
     scene.redis.config_set("min-replicas-to-write", 0)
     scene.wait(lambda: scene.redis.zcard(keys.scheduled("owed")), "the second to be paid")
     scene.redis.delete(keys.claims("spoilt", worker), keys.scheduled("owed"))

@@ -20,7 +20,7 @@ from relier.worker.idempotency import CallKey, call_key
 from relier.worker.pinning import derived_id
 from relier.worker.publish import held_back
 from relier.worker.run import Run
-from relier.worker.timeouts import Timed
+from relier.worker.timed import Timed
 from relier.worker.trouble import may_pass
 
 logger = logging.getLogger(__name__)

@@ -92,8 +92,8 @@ class Beat(threading.Thread):
         address = self._connect()
         while not self._stopping.is_set():
             self._beat(address)
-            self._membership.pay()
-            self._membership.compare_at_times()
+            self._membership.debts.pay()
+            self._membership.comparison.make_at_times()
             until = time.monotonic() + self._every_s
             while (wait_s := until - time.monotonic()) > 0 and not self._stopping.is_set():
                 self._sleep_on_socket(wait_s)
@@ -111,7 +111,7 @@ class Beat(threading.Thread):
             for line in info.decode().splitlines()
             if line.startswith("run_id:")
         )
-        self._membership.audit.served_by(run_id)
+        self._membership.comparison.served_by(run_id)
         store = self._membership.broker.store
         if not fleet.connected_clients(store, [str(client_id)]):
             # A proxy's connection, or one we may not ask about: silence alone must tell.

@@ -9,13 +9,17 @@ at the moment of its hard timeout; the kernel releases it when its holder dies.
 from __future__ import annotations
 
 import fcntl
+import logging
 import mmap
 import os
+import signal
 import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
+
+logger = logging.getLogger(__name__)
 
 SLOTS = 4096
 """More than a worker has pool processes."""
@@ -72,6 +76,26 @@ class Board:
             yield
         finally:
             fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, slot)
+
+
+class Place(NamedTuple):
+    """A pool process's slot on the board."""
+
+    board: Board
+    slot: int
+
+    def write(self, claim: int, stop_at_s: float) -> None:
+        """Say what this process runs; 0 is nothing."""
+        self.board.write(self.slot, Entry(os.getpid(), claim, stop_at_s))
+
+    def leave_if_orphaned(self, timed: object) -> None:
+        """End this process if the main process, which should have done that, is dead.
+
+        Its claims are others' by then: what it still does would be done twice, and for ever.
+        """
+        if os.getppid() != self.board.owner:
+            logger.error("%s is over its hard timeout, and its worker is dead: ending", timed)
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _shared_file(size: int) -> int:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from relier.worker.timeouts import Timed
+from relier.worker.timed import Timed
 
 R = TypeVar("R")
 

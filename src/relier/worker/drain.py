@@ -27,7 +27,7 @@ from relier.worker.account import Account
 from relier.worker.handover import hand_over
 from relier.worker.membership import Membership
 from relier.worker.stopping import Bodies, has_hook
-from relier.worker.timeouts import HOOK_GRACE_S
+from relier.worker.timed import HOOK_GRACE_S
 
 logger = logging.getLogger(__name__)
 

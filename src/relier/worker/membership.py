@@ -20,13 +20,14 @@ from weakref import WeakValueDictionary
 from relier.errors import RedisConnectionError
 from relier.protocol.identity import Claim, mint_worker_id
 from relier.protocol.outcome import printable
-from relier.store import claiming, fleet, running
+from relier.store import claiming, running
 from relier.store.broker import Broker
 from relier.store.claiming import Ended, Returned, Unread
 from relier.store.operations import Argument, Operation
 from relier.worker.alarms import Alarms
-from relier.worker.audit import Audit
 from relier.worker.beat import Beat
+from relier.worker.comparison import Comparison
+from relier.worker.debts import Debts
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,8 @@ class Membership:
         self.wakes = Alarms()  # at the moments when something scheduled is due
         # A request is referred to for as long as any pool may still run it, and no longer.
         self.requests: WeakValueDictionary[Claim, Any] = WeakValueDictionary()
-        self.audit = Audit()
+        self.debts = Debts(broker)
+        self.comparison = Comparison(self)
         self.concurrency = 1
         self.pool = "none"
         self.name = ""
@@ -75,9 +77,7 @@ class Membership:
         self.draining = False
         self.on_drain: Callable[[str], None] | None = None
         self._ended: dict[str, list[Ended]] = {}  # until the server was told
-        self._owed: list[Operation[Any]] = []
         self._shunned: dict[str, float] = {}
-        self._audited_at_s = 0.0
         self._lock = threading.RLock()
         self._beat: Beat | None = None
         self._pid = 0
@@ -234,20 +234,6 @@ class Membership:
         if held and held.claim.worker == self.worker_id:
             self.broker.store.run(claiming.requeue(self.broker.keys, held.claim))
 
-    def owe(self, operation: Operation[Any]) -> Any:
-        """Run an operation that must happen in the end; None while Redis is away.
-
-        What became of a dead process's claim is known here and nowhere else: the beat goes on
-        trying until Redis has it.
-        """
-        try:
-            return self.broker.store.run(operation)
-        except RedisConnectionError as error:
-            logger.warning("Redis is away (%s); will %s later", error, operation.script.name)
-            with self._lock:
-                self._owed.append(operation)
-            return None
-
     def abandon(
         self, claim: Claim, reason: str, *, replays: int, task_id: str = "", tried: bool = True
     ) -> None:
@@ -266,62 +252,15 @@ class Membership:
         if tried and replays > self.broker.settings.max_interruptions:
             letter_id = task_id or f"raw-{claim.worker}-{claim.number}"
             letter = {"reason": "consequences", "error": text}
-            self.owe(running.ack_dead(keys, claim, letter_id, letter))
+            self.debts.owe(running.ack_dead(keys, claim, letter_id, letter))
             return
         self._shunned[claim.queue] = time.monotonic() + _SHUN_S
-        self.owe(running.abandon(keys, claim, "", text, tried=tried))
+        self.debts.owe(running.abandon(keys, claim, "", text, tried=tried))
 
     def shunned(self) -> set[str]:
         """Return the queues whose committed tasks this worker leaves to others for now."""
         now_s = time.monotonic()
         return {queue for queue, until_s in self._shunned.items() if now_s < until_s}
-
-    def pay(self) -> None:
-        """Run what is owed; what the server refuses for good is said, and let go."""
-        while self._owed:
-            operation = self._owed[0]
-            try:
-                self.broker.store.run(operation)
-            except RedisConnectionError:
-                raise
-            except Exception:
-                logger.exception("Redis refuses to %s", operation.script.name)
-            with self._lock:
-                self._owed.pop(0)
-
-    # -- what a restarted server has forgotten
-
-    def compare_at_times(self) -> None:
-        """Once a heartbeat TTL, while there is doubt, give back what only the server believes in.
-
-        What is owed comes first: it says more of a claim than that nobody works under it.
-        """
-        now_s, ttl_s = time.monotonic(), self.broker.settings.heartbeat_ttl_s
-        if not self.audit.open or self._owed or now_s - self._audited_at_s < ttl_s:
-            return
-        self._audited_at_s = now_s
-        try:
-            self._compare()
-        except RedisConnectionError:
-            raise
-        except Exception:
-            logger.exception("could not compare claims with the server's; trying again")
-
-    def _compare(self) -> None:
-        worker, keys = self.worker_id, self.broker.keys
-        started = fleet.started_claims(self.broker.store, worker, sorted(self.queues))
-        lapsed: dict[str, list[str]] = {}
-        for claim in self.audit.look(started, self._in_hand()):
-            lapsed.setdefault(claim.queue, []).append(claim.number)
-        reason = "the server had forgotten how it ended"
-        for queue, numbers in lapsed.items():
-            returned = self.broker.store.run(claiming.disown(keys, worker, queue, numbers, reason))
-            logger.warning(
-                "a restarted server took %d tasks of queue %s for running that no process here "
-                "runs; they go back",
-                returned,
-                queue,
-            )
 
     def begun(self) -> set[Claim]:
         """Return the claims that a process or thread is known to have begun to work under.
@@ -331,7 +270,8 @@ class Membership:
         requests = [(each.key, each()) for each in self.requests.valuerefs()]
         return {claim for claim, request in requests if request is not None and request.begun}
 
-    def _in_hand(self) -> set[Claim]:
+    def in_hand(self) -> set[Claim]:
+        """Return the claims that some process or thread here still works under, or will."""
         # valuerefs copies in one step; iterating would meet the main thread's additions.
         return {reference.key for reference in self.requests.valuerefs()}
 
@@ -379,7 +319,7 @@ class Membership:
             if not self.joined:
                 return
             try:
-                self.pay()
+                self.debts.pay()
                 self.new_epoch()
                 self._stop_beat()
                 keys, worker = self.broker.keys, self.worker_id

@@ -175,13 +175,13 @@ class Request(celery_request.Request):
             reason,
             outcomes.encode(outcome),
         )
-        condemned: bool | None = self._membership.owe(operation)
+        condemned: bool | None = self._membership.debts.owe(operation)
         return condemned
 
     def _process_died(self, reason: str) -> None:
         assert self._grip is not None
         broker = self._membership.broker
-        reaped = self._membership.owe(
+        reaped = self._membership.debts.owe(
             reaping.reap_claim(broker.keys, self._grip.claim, printable(reason), broker.reap_rules)
         )
         if reaped and reaped.verdict in _REPORT:

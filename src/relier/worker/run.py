@@ -16,7 +16,7 @@ from relier.store.running import Started
 from relier.worker.checkpoints import Checkpoints
 from relier.worker.grip import Grip
 from relier.worker.publish import Consequence, Outbox
-from relier.worker.timeouts import Timed
+from relier.worker.timed import Timed
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

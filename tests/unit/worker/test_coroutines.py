@@ -15,7 +15,8 @@ from relier.protocol.timeouts import Limits, plan
 from relier.store.address import Address
 from relier.store.broker import Broker
 from relier.worker.coroutines import complete
-from relier.worker.timeouts import Timed, Timekeeper
+from relier.worker.timed import Timed
+from relier.worker.timeouts import Timekeeper
 from relier.worker.timing import Timing
 from support.wait import wait_for
 
