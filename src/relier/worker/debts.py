@@ -53,4 +53,6 @@ class Debts:
             except Exception:
                 logger.exception("Redis refuses to %s", operation.script.name)
             with self._lock:
-                self._owed.pop(0)
+                # The beat and a worker that leaves may both pay: each lets go only of what it ran.
+                if self._owed[:1] == [operation]:
+                    self._owed.pop(0)
