@@ -112,6 +112,40 @@ def test_a_call_without_a_key_is_refused_at_dispatch(scene: Scene) -> None:
     assert scene.journal.count("began") == 0
 
 
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+def test_a_key_function_that_kills_its_process_is_bounded(scene: Scene, pool: str) -> None:
+    worker = scene.worker("only", pool=pool)
+    beside, poison = scene.push("note", "beside"), scene.push("once_lethal", "poison")
+    for times in range(1, 4):
+        scene.wait_journal("asked", "poison", times=times)
+        if pool == "solo":
+            worker = scene.worker(f"next{times}", pool=pool)
+    scene.settle([beside, poison])
+    assert scene.journal.count("asked", "poison") == 3, "max_resurrections + 1 times"
+    assert scene.journal.count("began", "poison") == 0
+    assert scene.letters()[poison]["reason"] == "max_resurrections"
+    assert (scene.state(beside), scene.state(poison)) == ("SUCCESS", "FAILURE")
+    assert worker.running
+
+
+def test_a_key_function_that_exits_fails_its_task(scene: Scene) -> None:
+    worker = scene.worker("only", pool="solo")
+    failed = scene.push("once_resigned", "pay")
+    scene.settle()
+    assert (scene.state(failed), scene.returns(failed)) == ("FAILURE", (0, 0))
+    assert worker.running
+
+
+def test_who_waits_for_its_key_has_not_used_up_an_attempt(scene: Scene) -> None:
+    scene.worker("only", concurrency=2)
+    first, second = (scene.app.tasks["once_a_letter"].push(word) for word in ("bob", "bert"))
+    scene.wait(lambda: parked(scene) == 1, "one to be parked")
+    waits = next(each.id for each in (first, second) if scene.record(each.id)["s"] == "q")
+    assert scene.record(waits)["a"] == "0"
+    scene.let("bob", "bert")
+    assert first.get(RESULT_S) == second.get(RESULT_S)
+
+
 def test_what_follows_from_a_duplicate_follows(scene: Scene) -> None:
     scene.worker("only")
     scene.let("pay")

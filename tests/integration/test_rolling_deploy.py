@@ -216,6 +216,15 @@ def test_a_failing_migration_harms_nobody(deploy: Deploy) -> None:
     assert worker.running
 
 
+def test_a_migration_on_the_way_to_a_key_is_bounded_too(deploy: Deploy) -> None:
+    killer, sound = deploy.dispatch("first", "refund", "killer", "sound")
+    worker = deploy.worker("second")
+    assert deploy.result(sound)["result"] == "sound"
+    assert deploy.letter(killer)["reason"] == "max_resurrections"
+    assert deploy.journal.count("killed", "killer") == 2
+    assert worker.running
+
+
 def test_a_worker_with_a_gap_in_its_migrations_does_not_start(deploy: Deploy) -> None:
     worker = deploy.worker("gap", wait_ready=False)
     assert worker.wait(SOON_S) != 0

@@ -104,6 +104,18 @@ class Ledger(NamedTuple):
         life = self.life(self.life_of(message.token))
         return self.write(life._replace(taken=True)) if life else self
 
+    def ask_user(self, message: Message, rules: Rules) -> Ledger:
+        """Return the ledger after user code was run for a task that has not started."""
+        life = self.life(self.life_of(message.token))
+        if life and life.deaths > rules.max_resurrections:
+            return self.breaks(f"LAW6 user code of {life.task} runs after {life.deaths} deaths")
+        return self
+
+    def died(self, message: Message) -> Ledger:
+        """Return the ledger after user code killed a process, and no script will say so."""
+        life = self.life(self.life_of(message.token))
+        return self.write(life._replace(deaths=life.deaths + 1)) if life else self
+
     def clear(self, worker: int, number: int) -> Ledger:
         """Return the ledger after a suspect's trial was over and its worker still lived."""
         return self._replace(cleared=tuple(sorted({*self.cleared, (worker, number)})))

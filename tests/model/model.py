@@ -102,11 +102,19 @@ def claim(redis: Redis, rules: Rules, worker: int, epoch: int, numbers: Sequence
     return Reply(redis, tuple(taken))
 
 
-def start(redis: Redis, rules: Rules, worker: int, number: int, patient: bool = True) -> Reply:
+def start(
+    redis: Redis,
+    rules: Rules,
+    worker: int,
+    number: int,
+    patient: bool = True,
+    keyed: bool = True,
+) -> Reply:
     """Begin a task.
 
     Args:
         patient: whether a suspect still waits for a worker in which no other is on trial.
+        keyed: whether the task's key is known; if not, it is asked for by starting again.
 
     Returns:
         ("run", root, generation, checkpoint); ("replay", root, generation): it had committed, send
@@ -122,11 +130,10 @@ def start(redis: Redis, rules: Rules, worker: int, number: int, patient: bool = 
     before = redis.record(message.task)
     if mine.outcome:
         return Reply(redis, ("replay", mine.outcome.root, mine.outcome.generation))
-    key = redis.key(key_of(message.task))
+    key = redis.key(key_of(message.task) if keyed else "")
     done = key.done and not mine.key and rules.done_key_not_run
     if mine.started and before:
-        told = (before.root, before.generation)
-        return Reply(redis, ("done", *told) if done else ("run", *told, before.saved))
+        return _start_again(redis, rules, mine, before, key, done)
     verdict, record = admit(redis, before, message, rules)
     if verdict == "run" and _is_owned(redis, key) and rules.busy_key_parks:
         parked = redis.without_claim(mine)._replace(parked=(*redis.parked, message))
@@ -165,6 +172,21 @@ def start(redis: Redis, rules: Rules, worker: int, number: int, patient: bool = 
     facts += (Fact("started", message, (record.generation, saved), record.root),)
     told = (record.root, record.generation)
     return Reply(redis, ("done", *told) if done else ("run", *told, saved), facts)
+
+
+def _start_again(
+    redis: Redis, rules: Rules, mine: Claim, record: Record, key: Key, done: bool
+) -> Reply:
+    """Say the same as the first time; a key that was not known then is asked for now."""
+    told = (record.root, record.generation)
+    if key.name and not mine.key and not done:
+        if _is_owned(redis, key) and rules.busy_key_parks:
+            waiting = record._replace(state=QUEUED, worker=0, number=0)
+            redis = redis.without_claim(mine).with_record(waiting)
+            return Reply(redis._replace(parked=(*redis.parked, mine.message)), ("parked",))
+        redis = redis.with_claim(mine._replace(key=key.name))
+        redis = redis.with_key(key._replace(worker=mine.worker, number=mine.number))
+    return Reply(redis, ("done", *told) if done else ("run", *told, record.saved))
 
 
 def checkpoint(redis: Redis, rules: Rules, worker: int, number: int, count: int) -> Reply:

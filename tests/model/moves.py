@@ -17,6 +17,7 @@ from model.lives import failure
 from model.rules import Rules
 from model.state import ENDED, REPLACED, Message, Outcome, Record, derive
 from model.world import (
+    ASKING,
     DECIDED,
     GONE,
     HELD,
@@ -136,6 +137,8 @@ class Moves(NamedTuple):
         yield from self.interference(s, p, h)
         if h.stage == HELD and h.message.token in self.world.unreadable:
             yield from step("bury", lambda _: None)
+        elif h.stage == HELD and self.world.asks:
+            yield from self.ask_user(s, p, h)
         elif h.stage == HELD:
             yield from step("start", lambda verdict: _started(h, verdict))
             if self.may(s, "impatience"):
@@ -144,6 +147,8 @@ class Moves(NamedTuple):
                     s.fault(), p, h, "start", lambda verdict: _started(h, verdict), False
                 )
                 yield from impatient
+        elif h.stage == ASKING:
+            yield from step("start", lambda verdict: _started(h, verdict))
         elif h.stage == RUNNING:
             yield from self.body(s, p, h)
             if h.saves < self.world.saves:
@@ -165,6 +170,20 @@ class Moves(NamedTuple):
         else:
             yield from step("discard", lambda _: None, "")
 
+    def ask_user(self, s: State, p: Process, h: Holding) -> Iterator[Move]:
+        """User code is to say the key: the task starts without it."""
+
+        def asking(verdict: Any) -> Holding | None:
+            begun = _started(h, verdict)
+            return begun and begun._replace(stage=ASKING)
+
+        if self.rules.key_found_under_claim:
+            yield from self.step(s, p, h, "start", asking, True, False)
+        else:
+            ledger = s.ledger.ask_user(h.message, self.rules)
+            asks = s.put(p.put(h._replace(stage=ASKING)))._replace(ledger=ledger)
+            yield f"{_who(p, h)} asks user code", asks
+
     def interference(self, s: State, p: Process, h: Holding) -> Iterator[Move]:
         """What may befall a claim in a live worker, apart from its own course."""
         who = _who(p, h)
@@ -172,14 +191,17 @@ class Moves(NamedTuple):
         def stage(name: str) -> State:
             return s.put(p.put(h._replace(stage=name))).fault()
 
-        if h.stage in (HELD, RUNNING, DECIDED, SENDING) and self.may(s, "child"):
-            yield f"{who} CHILD DIES ({h.stage})", stage(ORPHAN)
+        if h.stage in (HELD, ASKING, RUNNING, DECIDED, SENDING) and self.may(s, "child"):
+            dies = stage(ORPHAN)
+            if h.stage == ASKING and not self.rules.key_found_under_claim:
+                dies = dies._replace(ledger=dies.ledger.died(h.message))
+            yield f"{who} CHILD DIES ({h.stage})", dies
         if h.stage in (RUNNING, DECIDED) and self.may(s, "timeout"):
             yield f"{who} HARD TIMEOUT", stage(OVERDUE)
-        if h.stage in (RUNNING, DECIDED) and self.may(s, "handover"):
+        if h.stage in (ASKING, RUNNING, DECIDED) and self.may(s, "handover"):
             yield f"{who} IS STOPPED", stage(STOPPED)
         # Main may not know yet that its child has begun: what is refused stays in its hands.
-        if h.stage in (HELD, RUNNING) and self.may(s, "release"):
+        if h.stage in (HELD, ASKING, RUNNING) and self.may(s, "release"):
             held = None if h.stage == HELD else h
             yield from self.step(s.fault(), p, h, "release", lambda ok: held if ok else h)
         if h.stage == HELD and self.may(s, "discard"):

@@ -50,10 +50,11 @@ def _world(
     workers: int = 1,
     room: int = 1,
     saves: int = 0,
+    asks: bool = False,
 ) -> World:
     kind = kinds(words)
     return World(
-        words, publishes or (A,), tuple(bodies.split()), faults, kind, workers, room, saves
+        words, publishes or (A,), tuple(bodies.split()), faults, kind, workers, room, saves, asks
     )
 
 
@@ -257,6 +258,12 @@ MUTATIONS = (
         "a duplicate that was parked runs when it is woken",
         _world("", ONE, SAME),
         "LAW2",
+    ),
+    Mutation(
+        "key_found_under_claim",
+        "a key function, or a migration that leads to the key, runs before start",
+        _world("child", ONE, faults=2, asks=True),
+        "LAW6",
     ),
     Mutation(
         "any_end_wakes",

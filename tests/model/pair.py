@@ -160,9 +160,9 @@ class Pair:
                 self.held[number] = message
                 self.said.append(message)
 
-    def begin(self, worker: int, number: int) -> None:
-        """A process starts a claim."""
-        verdict = self.call("start", worker, number)
+    def begin(self, worker: int, number: int, *, keyed: bool = True) -> None:
+        """A process starts a claim; without its key, if it has yet to ask user code for that."""
+        verdict = self.call("start", worker, number, True, keyed)
         if verdict[0] in ("run", "replay", "done"):
             self.ran[number] = verdict[1:3]
 

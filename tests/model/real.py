@@ -117,7 +117,9 @@ class RealScripts:
             taken.append((number, message, claimed.outcome is not None, claimed.replays))
         return tuple(taken)
 
-    def start(self, worker: int, number: int, patient: bool = True) -> tuple[Any, ...]:
+    def start(
+        self, worker: int, number: int, patient: bool = True, keyed: bool = True
+    ) -> tuple[Any, ...]:
         """See ``model.start``."""
         message = self._messages[number]
         identity = Identity(message.task, message.token, message.generation, "name")
@@ -128,7 +130,7 @@ class RealScripts:
                 identity,
                 own_limit=None,
                 max_resurrections=self._reap_rules.max_resurrections,
-                idempotency_key=key_of(message.task),
+                idempotency_key=key_of(message.task) if keyed else "",
                 trial=running.Trial(_HOUR_MS, _HOUR_MS, _HOUR_MS if patient else 0),
             )
         )

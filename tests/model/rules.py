@@ -79,6 +79,7 @@ class Rules:
     # Idempotency keys.
     busy_key_parks: bool = True  # a duplicate waits for the end of the one that runs
     done_key_not_run: bool = True  # and takes its result
+    key_found_under_claim: bool = True  # user code that says the key runs in a started task
     any_end_wakes: bool = True  # not the commit alone: every script that ends the owner's claim
 
     @property

@@ -70,6 +70,7 @@ MOVES = {
         i=PICK,
         room=st.integers(1, 3),
         steps=st.integers(0, 3),
+        asks=st.booleans(),
         kind=st.sampled_from([*ENDINGS, *DEATHS, "killed"]),
     ),
     "dispatch": move(
@@ -133,7 +134,7 @@ class Scripts(RuleBasedStateMachine):
         name, arguments = move
         getattr(self, f"_{name}")(self.pair, **arguments)
 
-    def _work(self, pair: Pair, i: int, room: int, steps: int, kind: str) -> None:
+    def _work(self, pair: Pair, i: int, room: int, steps: int, asks: bool, kind: str) -> None:
         """A worker claims what it has room for, and one of its claims goes on."""
         worker = pair.worker(i)
         mine = [claim for claim in pair.live() if claim[0] == worker]
@@ -141,9 +142,9 @@ class Scripts(RuleBasedStateMachine):
             pair.claim(worker, room - len(mine))
             mine = [claim for claim in pair.live() if claim[0] == worker]
         for _ in range(steps if mine else 0):
-            self._proceed(pair, *mine[i % len(mine)], kind)
+            self._proceed(pair, *mine[i % len(mine)], asks, kind)
 
-    def _proceed(self, pair: Pair, worker: int, number: int, kind: str) -> None:
+    def _proceed(self, pair: Pair, worker: int, number: int, asks: bool, kind: str) -> None:
         """A claim takes its natural next step, or its process dies."""
         claim = pair.model.claim(worker, number)
         if claim is None:
@@ -156,7 +157,10 @@ class Scripts(RuleBasedStateMachine):
         elif claim.started:
             pair.end(worker, number, kind)
         else:
-            pair.begin(worker, number)
+            if asks:
+                pair.begin(worker, number, keyed=False)
+            if not (asks and kind in DEATHS):
+                pair.begin(worker, number)
 
     def _interrupt(self, pair: Pair, i: int, script: str, last: bool) -> None:
         """Something befalls a claim, at a good moment or a bad one."""

@@ -13,10 +13,11 @@ from model.state import Message, Outcome, Redis
 UP, PAUSED, GONE, OUT = "up", "paused", "gone", "out"
 """A worker process; OUT: it was told that its entry is gone, and claims no more."""
 
-HELD, RUNNING, DECIDED, SENDING = "held", "running", "decided", "sending"
+HELD, ASKING, RUNNING, DECIDED, SENDING = "held", "asking", "running", "decided", "sending"
 UNSENT, ORPHAN, OVERDUE, STOPPED = "unsent", "orphan", "overdue", "stopped"
-"""What a process knows of a claim. UNSENT: a send failed. ORPHAN: its child died. OVERDUE: main
-killed the child at the hard timeout. STOPPED: main stopped it to hand the task over."""
+"""What a process knows of a claim. ASKING: user code says its idempotency key. UNSENT: a send
+failed. ORPHAN: its child died. OVERDUE: main killed the child at the hard timeout. STOPPED: main
+stopped it to hand the task over."""
 
 
 class Holding(NamedTuple):
@@ -105,6 +106,7 @@ class World(NamedTuple):
             copy, purge, reconcile, revive, release, handover, discard, goodbye, impatience.
         workers: processes.
         saves: checkpoints that each execution may save.
+        asks: user code says the idempotency keys.
         room: claims per process.
         stock: tokens that a stock producer publishes (no record).
         unreadable: tokens of messages that cannot be decoded.
@@ -119,6 +121,7 @@ class World(NamedTuple):
     workers: int = 1
     room: int = 1
     saves: int = 0
+    asks: bool = False
     stock: frozenset[str] = frozenset()
     unreadable: frozenset[str] = frozenset()
     audit: bool = False

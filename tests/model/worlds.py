@@ -35,6 +35,16 @@ WORLDS = (
     World(
         "one key, two faults", (ONE, SAME), ("bare", "retry"), 2, kinds("crash child cut timeout")
     ),
+    World(
+        "one key, said by user code",
+        (ONE, SAME),
+        ("bare", "fail"),
+        1,
+        kinds("crash pause cut child timeout release handover reconcile"),
+        workers=2,
+        asks=True,
+        audit=True,
+    ),
     World("suspects", (A, B), ("bare",), 2, kinds("crash impatience"), workers=2, room=2),
     World("two workers, two tasks", (A, B), ("ok",), 1, ALL, workers=2),
     World("poison", (A,), ("ok",), 4, kinds("child crash timeout")),

@@ -88,12 +88,16 @@ class Body:
                 return self._call(*request.args, **request.kwargs)
         return self._call(*request.args, **request.kwargs)
 
+    def is_of_another_version(self, request: Context) -> bool:
+        """Return whether the arguments are not in the shape that the body takes here."""
+        return versions.of_message(vars(request)) != SchemaRegistry.version(self._task.name)
+
     def migrate(self, request: Context) -> None:
         """Bring the arguments into the shape that the body takes, if they are not in it.
 
-        It is done under the started claim and its time limits, so that a migration which hangs or
-        kills its process is bounded like a body that does; an idempotent call's key, though, is
-        found before its start, and is that of its present arguments.
+        It is done under the started claim, so that a migration which kills its process is bounded
+        like a body that does; and under the body's time limits, unless an idempotent call's key
+        has to be known first, which is that of its present arguments.
         """
         name = self._task.name
         version, ours = versions.of_message(vars(request)), SchemaRegistry.version(name)

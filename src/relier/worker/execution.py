@@ -19,14 +19,12 @@ from celery.exceptions import TaskRevokedError
 
 from relier.protocol import identity
 from relier.protocol.outcome import printable
-from relier.store import reaping, running
-from relier.store.operations import Operation
-from relier.store.running import Started
+from relier.store import reaping
 from relier.worker import replay, telling, versions
+from relier.worker.beginning import Beginning
 from relier.worker.body import Body, failed
 from relier.worker.ended import Ended
 from relier.worker.grip import REQUEST_KEY
-from relier.worker.idempotency import call_key
 from relier.worker.publish import REDELIVERED_HEADER
 from relier.worker.run import Run, persist
 from relier.worker.settling import Settling
@@ -48,10 +46,10 @@ class Execution:
         self._task = task
         self._broker = keeper.broker
         self._body = Body(task, keeper)
+        self._beginning = Beginning(task, keeper.broker, self._body)
         self._settling = Settling(task, keeper.broker)
         self._celery_trace = celery_trace
         self._pid = os.getpid()
-        self._call_key = call_key(task)
 
     def __call__(
         self, uuid: str, args: Any, kwargs: Any, request: Mapping[str, Any] | None = None
@@ -68,9 +66,7 @@ class Execution:
     # -- the steps
 
     def _execute(self, run: Run) -> Any:
-        keyless = self._find_key(run)
-        run.beginning = self._start_operation(run)
-        run.started = persist(self._broker, run.beginning, run)
+        keyless = self._beginning.begin(run)
         if run.started.verdict not in ("run", "replay"):
             return self._skipped(run)
         task, request = run.task, run.request
@@ -98,7 +94,7 @@ class Execution:
         finally:
             self._clean_up(run, ended)
 
-    def _end_without_running(self, run: Run, keyless: Exception | None) -> Ended | None:
+    def _end_without_running(self, run: Run, keyless: BaseException | None) -> Ended | None:
         """Return the end of a task whose body is not to run."""
         revoked = run.grip.revoked or ("revoked" if run.started.revoked else "")
         if revoked:
@@ -108,27 +104,6 @@ class Execution:
         if run.started.done:
             return replay.read_value(run.task.app, run.started.done)
         return None
-
-    def _find_key(self, run: Run) -> Exception | None:
-        """Find the call's idempotency key; what stands in the way of it fails the task."""
-        if self._call_key is None:
-            return None
-        try:
-            self._body.migrate(run.request)
-            run.key = self._call_key.of(run.request.args, run.request.kwargs)
-        except Exception as error:  # noqa: BLE001 - the task's own function may say the key
-            return error
-        return None
-
-    def _start_operation(self, run: Run) -> Operation[Started]:
-        return running.start(
-            self._broker.keys,
-            run.claim,
-            run.identity,
-            own_limit=getattr(run.task, "max_resurrections", None),
-            max_resurrections=self._broker.settings.max_resurrections,
-            idempotency_key=run.key,
-        )
 
     def _tell_if_redelivered(self, run: Run) -> None:
         """Say in the task's delivery info, as kombu would, that it was delivered before.

@@ -27,6 +27,11 @@ class CallKey:
         self._signature = inspect.signature(function)
         self._chosen = chosen
 
+    @property
+    def chosen(self) -> bool:
+        """Return whether a function of the user's says it."""
+        return self._chosen is not None
+
     def of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         """Return the key's name: the task's name and 64 hexadecimal digits.
 

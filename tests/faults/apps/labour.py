@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,23 @@ PREFETCH = "RELIER_TEST_PREFETCH"
 """Sets Celery's multiplier; its own option does not take 0."""
 SOFT_SHUTDOWN = "RELIER_TEST_SOFT_SHUTDOWN"
 QUEUE = "labour"
+
+
+def lethal(word: str) -> str:
+    """Be a key function that kills each worker's process which asks it, and spares the producer."""
+    if BROKER in os.environ:
+        Journal.from_env().write("asked", word)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return word
+
+
 ONCE: dict[str, dict[str, Any]] = {
     "once": {},
     "once_a_second": {"idempotency_ttl": 1},
     "once_a_letter": {"idempotency_key": lambda word, **_: word[0]},
     "once_at_odds": {"idempotency_key": lambda word: word[99]},
+    "once_lethal": {"idempotency_key": lethal, "max_resurrections": 2},
+    "once_resigned": {"idempotency_key": lambda _: sys.exit(3) if BROKER in os.environ else ""},
 }
 GATE_DEADLINE_S = 60.0
 BRIEF_S = 0.15

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- start: the process begins a task it holds a claim on. Asked again under the same claim, it says the same.
+-- start: the process begins a task it holds a claim on. Asked again under the same claim, it says the same; a task whose
+--        key is found by user code starts without it, so that this code runs under a started claim, and then with it.
 -- KEYS  1 worker entry (hash)  2 claims (hash)  3 record (hash)  4 fence (string)  5 events (stream)  6 scheduled (zset)
 --       7 idempotency keys with parked duplicates (set)
 -- ARGV  1 worker  2 claim  3 task id  4 token  5 generation  6 task name  7 queue  8 record ttl ms
@@ -43,12 +44,13 @@ end
 if mine[2] then
   local fence, starts, returns = string.match(mine[2], '^(%d+)|(%d+)|(%d+)|')
   local key, done, of = '', '', r[2] or generation
-  -- One that does not own its key was told of a result, which may have expired since: it must not run beside another.
+  -- One that does not own its key asks for it only now, because user code says it; or was told of a result, which may
+  -- have expired since. Its body did not run, and must not run beside another.
   if ARGV[15] ~= '' and not mine[4] then key, done = ask_key(ARGV[15]) end
   if key == 'free' then own_key(ARGV[15], KEYS[2], worker, n, ARGV[7]) end
   if key == 'busy' then
     redis.call('HDEL', KEYS[2], 's:' .. n)
-    if r[1] then redis.call('HSET', KEYS[3], 's', 'q', 'c', '') end
+    if r[1] then redis.call('HSET', KEYS[3], 's', 'q', 'c', '', 'a', int(tonumber(starts) - 1)) end
     return wait_for_key()
   end
   return hand_over(KEYS[3], r[14], of, {'run', fence, tonumber(starts), tonumber(returns), r[9] or token, of, done or '', r[15] or ''})

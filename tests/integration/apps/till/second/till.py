@@ -39,6 +39,9 @@ def charge(self: Any, customer: str, *, cents: int, currency: str) -> str:
 @SchemaRegistry.register_migration("till.refund")
 def refund_in_cents(args: Any, kwargs: Any) -> Any:
     customer, euros = args
+    if customer == "killer":
+        Journal.from_env().write("killed", customer)
+        os.kill(os.getpid(), 9)
     return (customer,), {**kwargs, "cents": 100 * euros}
 
 
