@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import json
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,24 @@ class _Trimmed:
 
 class NotFoundError(Exception):
     """Nobody knows what was asked for; the message says what to try."""
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """Return up to three known names that look most like this one."""
+    return difflib.get_close_matches(name, sorted(set(known)), n=3, cutoff=0.4)
+
+
+def unknown(noun: str, name: str, known: Iterable[str], hint: str) -> NotFoundError:
+    """Return what to raise for a name that nobody knows.
+
+    Args:
+        noun: what it should name.
+        known: the names there are.
+        hint: what shows them; said when none of them is like it.
+    """
+    near = nearest(name, known)
+    said = f"did you mean {' or '.join(near)}?" if near else hint
+    return NotFoundError(f"there is no {noun} {name}: {said}")
 
 
 @dataclass(frozen=True)

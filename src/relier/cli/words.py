@@ -37,6 +37,7 @@ STYLES = {
     "warning": "yellow",
     "failure": "bold red",
     "unknown": "dim",
+    "paused": "bold yellow",
 }
 
 

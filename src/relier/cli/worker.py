@@ -11,7 +11,7 @@ from dataclasses import asdict
 import click
 
 from relier.cli import common
-from relier.cli.common import Asked, NotFoundError
+from relier.cli.common import Asked
 from relier.ops import drain as draining
 from relier.ops import fleet
 from relier.ops.drain import Fate, Outcome
@@ -94,9 +94,8 @@ def _chosen(found: Sequence[Worker], name: str | None) -> list[Worker]:
         return workers
     chosen = draining.named(workers, name)
     if not chosen:
-        near = draining.nearest(workers, name)
-        hint = f"did you mean {' or '.join(near)}?" if near else "`rl tasks inflight` shows them"
-        raise NotFoundError(f"there is no worker {name}: {hint}")
+        names = (each.name for each in workers)
+        raise common.unknown("worker", name, names, "`rl tasks inflight` shows them")
     return chosen
 
 

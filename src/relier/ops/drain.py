@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -81,11 +80,6 @@ def named(members: Sequence[Worker], name: str) -> list[Worker]:
         for member in members
         if name in (member.name, member.name.partition("@")[0], member.worker_id)
     ]
-
-
-def nearest(members: Sequence[Worker], name: str) -> list[str]:
-    """Return the names of workers that look most like this one."""
-    return difflib.get_close_matches(name, sorted({m.name for m in members}), n=3, cutoff=0.4)
 
 
 class Draining:

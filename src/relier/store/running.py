@@ -25,7 +25,8 @@ class Started(NamedTuple):
     Args:
         verdict: "run", "stale" (the claim is not ours any more), "drop" (a copy), "busy" (an
             earlier generation still runs, or another suspect is on trial; the message comes again),
-            "parked" (the same call runs; the message waits for its end).
+            "parked" (the same call runs; the message waits for its end), "paused" (its queue is;
+            the message is back there).
         fence: the fencing token, one growing integer per server.
         starts: how often this life was started, this time included.
         returns: how often it came back from a dead process.
@@ -117,6 +118,8 @@ def start(
         keys.events(claim.queue),
         keys.scheduled(claim.queue),
         keys.parked_keys,
+        keys.list(claim.queue),
+        keys.paused(claim.queue),
     ]
     arguments: list[Argument] = [
         claim.worker,

@@ -2,7 +2,7 @@
 -- start: the process begins a task it holds a claim on. Asked again under the same claim, it says the same; a task whose
 --        key is found by user code starts without it, so that this code runs under a started claim, and then with it.
 -- KEYS  1 worker entry (hash)  2 claims (hash)  3 record (hash)  4 fence (string)  5 events (stream)  6 scheduled (zset)
---       7 idempotency keys with parked duplicates (set)
+--       7 idempotency keys with parked duplicates (set)  8 list (base name)  9 paused (string)
 -- ARGV  1 worker  2 claim  3 task id  4 token  5 generation  6 task name  7 queue  8 record ttl ms
 --       9 claims key template (queue, worker)  10 max resurrections of this task, or ''  11 of all others
 --       12 shortest trial ms  13 longest trial ms  14 how long a suspect waits for a worker without another, ms
@@ -15,6 +15,7 @@
 --         {'drop'}   a copy of a task that ended, runs, or has gone further; its claim is ended here
 --         {'busy'}   an earlier generation still runs, or another suspect is on trial here; the message comes again
 --         {'parked'} another task with the same idempotency key runs; the message waits for its end
+--         {'paused'} its queue was paused after it was claimed; it is back at its head
 --@include clock
 --@include checkpoint
 --@include event
@@ -63,6 +64,14 @@ if verdict == 'drop' then
   redis.call('HDEL', KEYS[2], n)
   event(KEYS[5], 'duplicate', id, worker, n, '')
   return {'drop'}
+end
+if redis.call('EXISTS', KEYS[9]) == 1 then
+  local suffix, raw = unwrap(mine[1])
+  expect(KEYS[8] .. suffix, 'list')
+  redis.call('RPUSH', KEYS[8] .. suffix, raw)
+  redis.call('HDEL', KEYS[2], n)
+  event(KEYS[5], 'returned', id, worker, n, 'paused')
+  return {'paused'}
 end
 local done = ''
 if verdict == 'run' and ARGV[15] ~= '' then

@@ -16,6 +16,7 @@ from relier.store.reading.messages import (
     unwrap,
     waiting,
 )
+from relier.store.reading.queues import InHand, any_waiting, in_hand, next_messages, pauses
 from relier.store.reading.server import answered, info, load_script, now_ms, remove_prefixed
 from relier.store.reading.tasks import records, stored_result
 from relier.store.reading.workers import worker_entries
@@ -24,20 +25,25 @@ __all__ = [
     "SUFFIXES",
     "Depth",
     "HeldClaim",
+    "InHand",
     "StreamEvent",
     "Waiting",
     "answered",
+    "any_waiting",
     "dead",
     "depths",
     "events_after",
     "events_before",
     "held",
+    "in_hand",
     "info",
     "letter",
     "letter_summaries",
     "load_script",
+    "next_messages",
     "now_ms",
     "parcels",
+    "pauses",
     "records",
     "remove_prefixed",
     "replays",
