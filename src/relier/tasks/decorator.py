@@ -13,14 +13,11 @@ from celery.utils.functional import head_from_fun
 from relier.errors import ConfigurationError
 from relier.protocol import timeouts
 from relier.protocol.admission import tenant_reader
-from relier.protocol.idempotency import LONGEST_KEPT_S
-from relier.tasks.context import TaskContext, context_of, current
+from relier.tasks.context import context_of, current
+from relier.tasks.options import Options, SoftTimeoutHook, checked, split
 from relier.tasks.receipt import Receipt
 from relier.tasks.task import RelierTask, timed_of
 from relier.worker.coroutines import complete
-
-SoftTimeoutHook = Callable[[TaskContext], Any]
-"""Called with the task's context; may be a coroutine function."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -70,24 +67,7 @@ def rl_task(
 
 
 def rl_task(
-    function: Callable[..., Any] | None = None,
-    /,
-    *,
-    queue: str | None = None,
-    idempotent: bool = False,
-    idempotency_ttl: float | None = None,
-    idempotency_key: Callable[..., object] | None = None,
-    soft_timeout: float | None = None,
-    hard_timeout: float | None = None,
-    on_soft_timeout: SoftTimeoutHook | None = None,
-    raise_on_soft: bool = False,
-    dead_letter: bool = True,
-    max_resurrections: int | None = None,
-    admission_key: str | Callable[..., Any] | None = None,
-    admission_limit: int | None = None,
-    name: str | None = None,
-    app: Celery | None = None,
-    **celery_options: Any,
+    function: Callable[..., Any] | None = None, /, *, app: Celery | None = None, **options: Any
 ) -> Any:
     """Make a function a protected task; works bare and with options, on ``def`` and ``async def``.
 
@@ -118,84 +98,53 @@ def rl_task(
             the setting ``ADMISSION_TENANT_LIMIT``.
         name: the task's name; None makes it from module and function.
         app: the Celery app; None takes the current one, which must be under ``Relier``.
-        celery_options: Celery's own task options (``autoretry_for``, ``bind``, ``rate_limit``...).
+        options: all of the above, and Celery's own of a task (``autoretry_for``, ``bind``,
+            ``rate_limit``...).
 
     Raises:
         ConfigurationError: an option cannot work.
     """
-    if max_resurrections is not None and max_resurrections < 0:
-        raise ConfigurationError("max_resurrections must be 0 or more")
-    if admission_limit is not None and (admission_key is None or admission_limit < 0):
-        raise ConfigurationError(
-            "admission_limit must be 0 or more, and wants an admission_key: it is a tenant's limit"
-        )
-    _checked(timeouts.limits, soft_timeout, hard_timeout)
-    _checked(timeouts.check_hook, on_soft_timeout)
-    if not idempotent and (idempotency_ttl is not None or idempotency_key is not None):
-        raise ConfigurationError("idempotency_ttl and idempotency_key need idempotent=True")
-    if idempotency_ttl is not None and not 0 < idempotency_ttl <= LONGEST_KEPT_S:
-        raise ConfigurationError(
-            "idempotency_ttl must be more than 0 seconds, and 10 years at most"
-        )
-    if idempotency_key is not None and not callable(idempotency_key):
-        raise ConfigurationError("idempotency_key must be a function of the task's arguments")
-    own = {
-        "max_resurrections": max_resurrections,
-        "soft_timeout": soft_timeout,
-        "hard_timeout": hard_timeout,
-        "on_soft_timeout": staticmethod(on_soft_timeout) if on_soft_timeout else None,
-        "raise_on_soft": raise_on_soft or None,
-        "admission_limit": admission_limit,
-        "dead_letter": dead_letter,
-        "idempotent": idempotent or None,
-        "idempotency_ttl": idempotency_ttl,
-        # Not methods: they are called with what is given here alone.
-        "idempotency_key": staticmethod(idempotency_key) if idempotency_key else None,
-        "name": name,
-        "queue": queue,
-    }
+    own, celery_options = split(options)
 
     def decorate(function: Callable[..., Any]) -> Any:
-        if "Request" in celery_options:
-            raise ConfigurationError("a task made by @rl_task keeps relier's Request class")
-        options = {**celery_options, "base": celery_options.get("base") or RelierTask}
-        if not issubclass(options["base"], RelierTask):
-            raise ConfigurationError(
-                f"{options['base'].__name__} must derive from relier's RelierTask: "
-                "class MyTask(RelierTask): ..."
-            )
-        options.update({key: value for key, value in own.items() if value is not None})
-        options["runs_coroutine"] = inspect.iscoroutinefunction(function)
-        owner = app or _owner()
-        _check_timeouts(options, owner)
-        bound = bool(options.pop("bind", False))
-        if not bound:
-            options["__header__"] = staticmethod(head_from_fun(_head(function)))
-        if admission_key is not None:
-            reader = tenant_reader(_call_signature(function, bound=bound), admission_key)
-            options["admission_tenant_of"] = staticmethod(reader)
-        return owner.task(bind=True, **options)(_body(function, bound=bound))
+        return _make_task(function, own, celery_options, app)
 
     return decorate if function is None else decorate(function)
+
+
+def _make_task(
+    function: Callable[..., Any], own: Options, celery_options: dict[str, Any], app: Celery | None
+) -> Any:
+    if "Request" in celery_options:
+        raise ConfigurationError("a task made by @rl_task keeps relier's Request class")
+    base = celery_options.get("base") or RelierTask
+    if not issubclass(base, RelierTask):
+        raise ConfigurationError(
+            f"{base.__name__} must derive from relier's RelierTask: class MyTask(RelierTask): ..."
+        )
+    options = {**celery_options, **own.attributes(), "base": base}
+    options["runs_coroutine"] = inspect.iscoroutinefunction(function)
+    owner = app or _owner()
+    _check_timeouts(options, owner)
+    bound = bool(options.pop("bind", False))
+    if not bound:
+        options["__header__"] = staticmethod(head_from_fun(_head(function)))
+    if own.admission_key is not None:
+        reader = tenant_reader(_call_signature(function, bound=bound), own.admission_key)
+        options["admission_tenant_of"] = staticmethod(reader)
+    return owner.task(bind=True, **options)(_body(function, bound=bound))
 
 
 def _check_timeouts(options: dict[str, Any], owner: Celery) -> None:
     """Check a task's timeouts together with those of its base class and of the settings."""
     base, settings = options["base"], owner.relier.settings
-    _checked(
+    checked(
         timeouts.limits,
         options.get("soft_timeout", base.soft_timeout),
         options.get("hard_timeout", base.hard_timeout),
         default_soft_s=settings.soft_timeout_s,
         default_hard_s=settings.hard_timeout_s,
     )
-
-
-def _checked(check: Callable[..., object], *values: Any, **others: Any) -> None:
-    try:
-        check(*values, **others)
-    except ValueError as problem:
-        raise ConfigurationError(str(problem)) from None
 
 
 def _owner() -> Celery:
@@ -237,8 +186,7 @@ def _body(function: Callable[..., Any], *, bound: bool) -> Callable[..., Any]:
             current.reset(token)
 
     # Celery checks a dispatch against this: the function's own parameters, less the context.
-    body.__signature__ = _dispatch_signature(signature, bound=bound)  # type: ignore[attr-defined]
-    return body
+    return _with_signature(body, _dispatch_signature(signature, bound=bound))
 
 
 def _head(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -253,8 +201,7 @@ def _head(function: Callable[..., Any]) -> Callable[..., Any]:
 
     signature = inspect.signature(function)
     parameters = [p for p in signature.parameters.values() if p.name != _CONTEXT_PARAMETER]
-    head.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    return head
+    return _with_signature(head, signature.replace(parameters=parameters))
 
 
 def _call_signature(function: Callable[..., Any], *, bound: bool) -> inspect.Signature:
@@ -270,3 +217,8 @@ def _dispatch_signature(signature: inspect.Signature, *, bound: bool) -> inspect
         task = inspect.Parameter("_task", inspect.Parameter.POSITIONAL_ONLY)
         parameters.insert(0, task)
     return signature.replace(parameters=parameters)
+
+
+def _with_signature(function: Any, signature: inspect.Signature) -> Callable[..., Any]:
+    function.__signature__ = signature
+    return cast(Callable[..., Any], function)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery.app.task import Task
 from celery.exceptions import Reject
@@ -48,7 +48,13 @@ class TraceSlot:
             )
 
 
-class Protected:
+if TYPE_CHECKING:
+    from celery.app.task import Task as InFrontOfTask
+else:
+    InFrontOfTask = object
+
+
+class Protected(InFrontOfTask):
     """What makes a task protected, whatever its own class is."""
 
     __trace__: ClassVar[TraceSlot] = TraceSlot()
@@ -87,27 +93,27 @@ class Protected:
             return None
         limit = self.admission_limit
         if limit is None:
-            limit = self.app.relier.broker.admission.tenant_limit  # type: ignore[attr-defined]
+            limit = self.app.relier.broker.admission.tenant_limit
         return Tenant(self.admission_tenant_of(args, kwargs), limit) if limit else None
 
     def apply_async(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
         """Dispatch as Celery does; ``schema_version=`` says that the arguments are of another."""
         task = self
-        if versions.differs(self.name, options):  # type: ignore[attr-defined]
+        if versions.differs(self.name, options):
             # A signature out of an older message, say: its arguments do not fit the present body.
             task = object.__new__(type(self))
             task.__dict__.update(self.__dict__, typing=False, _dump_pydantic_arguments=None)
-        return super(Protected, task).apply_async(args, kwargs, *rest, **options)  # type: ignore[misc]
+        return super(Protected, task).apply_async(args, kwargs, *rest, **options)
 
     def retry(self, *args: Any, **kwargs: Any) -> Any:
         """Retry as Celery does; the next generation is released by the commit."""
         run = self._run()
         if run is None:
-            return super().retry(*args, **kwargs)  # type: ignore[misc]
+            return super().retry(*args, **kwargs)
         while True:
             try:
                 with held_back(run.outbox):
-                    return super().retry(*args, **kwargs)  # type: ignore[misc]
+                    return super().retry(*args, **kwargs)
             except Reject as rejected:
                 # Celery gives up a retry that it cannot publish: the task would be lost.
                 if not isinstance(rejected.reason, Exception) or not may_pass(rejected.reason):
@@ -119,7 +125,7 @@ class Protected:
         """Replace the task by a signature; its publishes are released by the commit."""
         run = self._run()
         if run is None:
-            return super().replace(sig)  # type: ignore[misc]
+            return super().replace(sig)
         if self.idempotent:
             raise ConfigurationError(
                 "an idempotent task cannot replace itself: its key would keep no result. Make "
@@ -127,10 +133,10 @@ class Protected:
             )
         run.replaced = True
         with held_back(run.outbox):
-            return super().replace(sig)  # type: ignore[misc]
+            return super().replace(sig)
 
     def _run(self) -> Run | None:
-        return getattr(self.request, "relier_run", None)  # type: ignore[attr-defined]
+        return getattr(self.request, "relier_run", None)
 
 
 class ChordUnlock(Protected):
