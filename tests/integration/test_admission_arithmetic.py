@@ -222,7 +222,7 @@ class Desk:
             return "too large"
 
     def waiting(self) -> int:
-        return int(self._client.llen("desk"))  # type: ignore[arg-type]
+        return int(self._client.llen("desk"))
 
 
 class Books:

@@ -199,4 +199,4 @@ def test_a_traceback_keeps_its_lines() -> None:
 def _printed(renderable: Table) -> list[str]:
     console = Console(width=200, file=StringIO())
     console.print(renderable)
-    return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    return console.file.getvalue().splitlines()

@@ -131,7 +131,7 @@ def test_a_line_of_a_dotenv_file(tmp_path: Path, line: str, value: str | None) -
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(AttributeError):
-        load({}).max_resurrections = 1  # type: ignore[misc]
+        load({}).max_resurrections = 1
     assert msgspec.structs.replace(load({}), max_resurrections=1).max_resurrections == 1
 
 

@@ -47,7 +47,7 @@ def test_a_refusal_says_when_to_come_back() -> None:
     assert error.headers == {"Retry-After": "13"}
     assert AdmissionRejectedError(0.001).headers == {"Retry-After": "1"}
     # Some ways of storing an exception turn its arguments into text.
-    assert AdmissionRejectedError("1.5").retry_after == 1.5  # type: ignore[arg-type]
+    assert AdmissionRejectedError("1.5").retry_after == 1.5
 
 
 def test_what_a_bulk_dispatch_had_accepted_crosses_processes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from relier.bench.figures import Figure, Spread
 from relier.bench.lab import Effort, Lab
@@ -53,7 +54,7 @@ def _overstay(lab: Lab, flavour: str, kinds: Sequence[str], rounds: int) -> Time
         for _ in range(rounds):
             ids = {lab.task(flavour, kind).delay().id: kind for kind in kinds}
             worker.wait_for(
-                lambda ids=ids: lab.results(list(ids)) == len(ids),  # type: ignore[misc]
+                partial(_all_there, lab, list(ids)),
                 _DEADLINE_S,
                 "the tasks to be stopped",
             )
@@ -62,6 +63,10 @@ def _overstay(lab: Lab, flavour: str, kinds: Sequence[str], rounds: int) -> Time
                 times[kind][0].append(_last(lab, "hook", task_id) - began_s)
                 times[kind][1].append(_last(lab, "alive", task_id) - began_s)
     return times
+
+
+def _all_there(lab: Lab, ids: list[str]) -> bool:
+    return lab.results(ids) == len(ids)
 
 
 def _last(lab: Lab, event: str, task_id: str) -> float:

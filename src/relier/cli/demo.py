@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ import click
 from relier.cli import common
 from relier.cli.common import Asked
 from relier.demo import play, screen
+from relier.demo.account import Account
 
 
 @click.command()
@@ -46,5 +48,5 @@ def demo(asked: Asked, plain: bool, folder: Path, orders: int, seed: int) -> int
     return 0 if found.clean else common.FAILED
 
 
-def _fields(found: object) -> dict[str, object]:
-    return {name: getattr(found, name) for name in found.__slots__}  # type: ignore[attr-defined]
+def _fields(found: Account) -> dict[str, object]:
+    return {field.name: getattr(found, field.name) for field in fields(found)}

@@ -96,6 +96,7 @@ class Phoenix(threading.Thread):
         except RedisConnectionError:
             raise
         except Exception:
+            # One worker's trouble must not keep the others' tasks waiting.
             logger.exception("could not bring back what worker %s held", verdict.worker)
 
 

@@ -52,6 +52,7 @@ class Sweeper(threading.Thread):
             except RelierError as error:
                 logger.warning("checkpoint files could not be swept: %s", error)
             except Exception:
+                # A folder can hold anything; the thread must live to look again.
                 logger.exception("checkpoint files could not be swept")
         self._store.close()
 

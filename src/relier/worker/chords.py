@@ -114,7 +114,7 @@ def _call_errbacks(backend: Any, request: Any, error: Any, traceback: Any) -> No
         ]
     try:
         type(backend)._call_task_errbacks(backend, request, error, traceback)
-    except Exception as trouble:
+    except Exception as trouble:  # of the user's errbacks, or of a publish
         if sender is not None and may_pass(trouble):
             raise _UnsentError(trouble) from trouble
         raise
@@ -216,7 +216,7 @@ def _publish(backend: Any, group_id: str, body: Signature, parts: list[Any]) -> 
         body.delay(_values(backend, group_id, parts))
     except ChordError:
         raise
-    except Exception as error:
+    except Exception as error:  # of a backend, or of encoding what the parts returned
         if may_pass(error):
             raise
         raise ChordError(f"Callback error: {error!r}") from error

@@ -47,6 +47,7 @@ class Comparison:
         except RedisConnectionError:
             raise
         except Exception:
+            # The beat runs this, and a beat that ends would have a healthy worker reaped.
             logger.exception("could not compare claims with the server's; trying again")
 
     def _make(self) -> None:

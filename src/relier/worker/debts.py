@@ -51,6 +51,7 @@ class Debts:
             except RedisConnectionError:
                 raise
             except Exception:
+                # What is owed after it must not wait for what can never be paid.
                 logger.exception("Redis refuses to %s", operation.script.name)
             with self._lock:
                 # The beat and a worker that leaves may both pay: each lets go only of what it ran.

@@ -168,6 +168,7 @@ class Execution:
                 task.backend.process_cleanup()
                 task.app.loader.on_process_cleanup()
             except Exception:
+                # Its task has ended, and the process is fit for the next one all the same.
                 logger.exception("process cleanup failed")
             if ended is not None and ended.einfo is not None:
                 traceback_clear(ended.value)

@@ -55,7 +55,7 @@ def _tell_success(run: Run, ended: Ended) -> None:
     if task_has_custom(task, "on_success"):
         try:
             task.on_success(ended.value, request.id, request.args, request.kwargs)
-        except Exception:
+        except Exception:  # nor can a hook's
             logger.exception("on_success of %s[%s] raised", task.name, request.id)
     if signals.task_success.receivers:
         signals.task_success.send(sender=task, result=ended.value, runtime=runtime_s)
