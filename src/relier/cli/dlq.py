@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
-from relier.cli import common, words
+from relier.cli import common, letterfilter, words
 from relier.cli.common import Asked, NotFoundError
-from relier.ops import deadletters, fleet
+from relier.ops import deadletters, fleet, lettergroups, lettersearch
+from relier.ops.lettergroups import Groups
+from relier.ops.lettersearch import Filter, Listing, Position
 
 _RAW_SHOWN = 2000
 
@@ -17,20 +19,39 @@ def dlq() -> None:
 
 
 @dlq.command("list")
-@click.option("--queue", metavar="QUEUE", help="Only this queue.")
+@click.option("--group", is_flag=True, help="One line for each error, the most frequent first.")
+@letterfilter.chosen
 @click.option(
     "--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="Most lines."
 )
+@click.option("--cursor", metavar="TEXT", help="Go on where an earlier list stopped.")
 @common.command
-def list_(asked: Asked, queue: str | None, limit: int) -> None:
-    """List the newest dead letters."""
-    found = deadletters.listing(asked.broker.store, queue=queue, limit=limit)
-    if asked.answer(found):
+def list_(asked: Asked, group: bool, chosen: Filter, limit: int, cursor: str | None) -> None:
+    """List the newest dead letters, or the errors that they died of.
+
+    Letters have one error when their task, reason, exception, the place in your code and the text
+    agree, numbers, ids and quoted parts of the text left out.
+
+    \b
+    Example: rl dlq list --group
+    Example: rl dlq list --task "billing.*" --newer 2h --error timeout
+    """
+    if group and cursor:
+        raise click.UsageError("--cursor goes on in a list of letters: leave out --group")
+    store = asked.broker.store
+    if group:
+        groups = lettergroups.groups(store, chosen, limit=limit)
+        if not asked.answer(groups):
+            _print_groups(groups)
         return
+    after = Position.read(cursor) if cursor else None
+    found = lettersearch.listing(store, chosen, limit=limit, after=after)
+    if not asked.answer(found):
+        _print_letters(found)
+
+
+def _print_letters(found: Listing) -> None:
     console = common.console()
-    if not found.rows:
-        console.print("No dead letters.")
-        return
     wide = console.width >= words.WIDE
     rows = [
         (
@@ -43,9 +64,46 @@ def list_(asked: Asked, queue: str | None, limit: int) -> None:
         for row in found.rows
     ]
     headers = ("id", "died", "reason", "task", *(("queue", "error") if wide else ()))
-    console.print(words.table(headers, rows))
-    if found.total > len(found.rows):
-        console.print(f"{len(found.rows)} of {found.total}; --limit shows more.")
+    if rows:
+        console.print(words.table(headers, rows))
+    elif not found.cursor:
+        console.print("No dead letters." if not found.total else "No such dead letters.")
+    if found.cursor:
+        shown = f"Shown {len(found.rows):,}, looked at {found.looked_at:,} of {found.total:,}"
+        console.print(f"{shown}; go on with --cursor {found.cursor}", soft_wrap=True)
+
+
+def _print_groups(found: Groups) -> None:
+    console = common.console()
+    if not found.rows:
+        console.print("No dead letters." if not found.letters else "No such dead letters.")
+    else:
+        wide = console.width >= words.WIDE
+        rows = [
+            (
+                f"{each.count:,}",
+                words.ago(each.first_ms, found.now_ms),
+                words.ago(each.last_ms, found.now_ms),
+                each.reason,
+                each.task,
+                *((each.error,) if wide else ()),
+                each.fingerprint,
+                each.example_id,
+            )
+            for each in found.rows
+        ]
+        headers = ("count", "first", "last", "reason", "task", *(("error",) if wide else ()))
+        console.print(words.table((*headers, "fingerprint", "example"), rows))
+    if found.looked_at < found.total:
+        looked = f"{found.looked_at:,} of {found.total:,} errors"
+        console.print(f"Looked at the {looked} that most letters died of.")
+    elif len(found.rows) == found.limit:
+        console.print(f"Cut at --limit {found.limit}.")
+    if found.unread:
+        console.print(
+            f"{words.count(found.unread, 'letter')} of an older relier left out: written without "
+            "a fingerprint, and not among the newest."
+        )
 
 
 @dlq.command()

@@ -18,28 +18,6 @@ from relier.store.publishing import Outgoing
 
 
 @dataclass(frozen=True, slots=True)
-class LetterRow:
-    """One line of a listing; ``letter_id`` is the task's id, or raw-... when it had none."""
-
-    letter_id: str
-    queue: str
-    name: str
-    reason: str
-    error: str
-    at_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """The newest dead letters; ``total`` counts those not shown, too."""
-
-    rows: tuple[LetterRow, ...]
-    total: int
-    limit: int
-    now_ms: int
-
-
-@dataclass(frozen=True, slots=True)
 class Letter:
     """One dead letter.
 
@@ -87,22 +65,6 @@ class Release:
     released: bool
     alive: bool
     raw: bool
-
-
-def listing(store: Store, *, queue: str | None = None, limit: int = 50) -> Listing:
-    """List the newest dead letters of one queue or all."""
-    queues = [queue] if queue is not None else fleet.known_queues(store)
-    rows: list[LetterRow] = []
-    for each in queues:
-        found = reading.dead(store, each, limit)
-        summaries = reading.letter_summaries(store, each, [letter_id for letter_id, _ in found])
-        rows += [
-            LetterRow(letter_id, each, name, reason, error, at_ms)
-            for (letter_id, at_ms), (reason, name, error) in zip(found, summaries, strict=True)
-        ]
-    rows.sort(key=lambda row: row.at_ms, reverse=True)
-    total = sum(depth.dead for depth in reading.depths(store, queues).values())
-    return Listing(tuple(rows[:limit]), total, limit, reading.now_ms(store))
 
 
 def inspect(store: Store, letter_id: str, keyring: Keyring) -> Letter | None:

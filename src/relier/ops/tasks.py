@@ -155,10 +155,10 @@ def _dead_rows(store: Store, queues: list[str], limit: int) -> list[TaskRow]:
     rows = []
     for queue in queues:
         found = reading.dead(store, queue, limit)
-        summaries = reading.letter_summaries(store, queue, [each for each, _ in found])
+        summaries = reading.letter_summaries(store, [(queue, each) for each, _ in found])
         rows += [
-            TaskRow(letter_id, name, DEAD, queue, "", 0, 0, at_ms)
-            for (letter_id, at_ms), (_, name, _) in zip(found, summaries, strict=True)
+            TaskRow(letter_id, summary.name, DEAD, queue, "", 0, 0, at_ms)
+            for (letter_id, at_ms), summary in zip(found, summaries, strict=True)
         ]
     return sorted(rows, key=lambda row: row.at_ms or 0, reverse=True)[:limit]
 

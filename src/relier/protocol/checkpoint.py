@@ -23,6 +23,13 @@ class Place(NamedTuple):
     def __str__(self) -> str:
         return f"{self.backend}:{self.home}/{self.name}"
 
+    @classmethod
+    def read(cls, described: str) -> Place:
+        """Read a place as it is written."""
+        backend, _, path = described.partition(":")
+        home, _, name = path.partition("/")
+        return cls(backend, home, name)
+
 
 class Checkpoint(NamedTuple):
     """A saved checkpoint.
@@ -45,6 +52,4 @@ def read(described: str, state: bytes | None = None) -> Checkpoint:
     _replacements, _fence, _number, at_ms, size, where = described.split("|", 5)
     if where == INLINE:
         return Checkpoint(int(at_ms), int(size), None, state)
-    backend, _, path = where.partition(":")
-    home, _, name = path.partition("/")
-    return Checkpoint(int(at_ms), int(size), Place(backend, home, name))
+    return Checkpoint(int(at_ms), int(size), Place.read(where))

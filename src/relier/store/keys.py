@@ -56,6 +56,14 @@ class Keys:
         """Return the hash of one dead letter."""
         return f"{self.prefix}rl:{{{queue}}}:dead:{letter_id}"
 
+    def groups(self, queue: str) -> str:
+        """Return the sorted set of the fingerprints of dead letters, by how many have each."""
+        return f"{self.prefix}rl:{{{queue}}}:groups"
+
+    def group(self, queue: str, fingerprint: str) -> str:
+        """Return the sorted set of the dead letters of one fingerprint, by time of death."""
+        return f"{self.prefix}rl:{{{queue}}}:group:{fingerprint}"
+
     def task(self, task_id: str) -> str:
         """Return the hash that records a task's life."""
         return f"{self.prefix}rl:task:{task_id}"
@@ -106,6 +114,10 @@ class Keys:
     def checkpoint_files(self) -> str:
         """Return the hash that says who holds each file of a checkpoint, and where they are."""
         return f"{self.prefix}rl:checkpoints"
+
+    def receipt(self, token: str) -> str:
+        """Return the short-lived key that keeps what one call was answered."""
+        return f"{self.prefix}rl:receipt:{token}"
 
     @property
     def checkpoint_sweep(self) -> str:

@@ -1,18 +1,58 @@
-"""Give dead letters a new life."""
+"""Write dead letters, give them a new life, remove them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from relier.protocol.checkpoint import Place
+from relier.protocol.fingerprint import fingerprint
 from relier.store.keys import Keys
-from relier.store.operations import Argument, Operation
+from relier.store.operations import Argument, Operation, pairs, text
 from relier.store.publishing import Outgoing
 from relier.store.scripts import load
 from relier.store.ttl import LIVE_RECORD_TTL_MS
 
-_REVIVE = load("revive")
+_REVIVE, _PURGE = load("revive"), load("purge")
+
+MOST_PURGED = 100
+"""Letters that one :func:`purge` removes: Redis is busy with them for about a millisecond."""
+
+_RECEIPT_TTL_MS = 60_000
+
+
+class Purged(NamedTuple):
+    """What one batch removed.
+
+    Args:
+        letters: how many; those that were gone before do not count.
+        files: the files of their checkpoints, struck out: whoever reads this may remove them, and
+            the sweeper does if nobody does.
+    """
+
+    letters: int
+    files: tuple[Place, ...]
+
+
+def fields_of(letter: Mapping[str, Argument]) -> list[Argument]:
+    """Return what a script writes into a new dead letter: field, value, ...
+
+    Args:
+        letter: reason, error, name and traceback, as far as there are any; the reason first.
+    """
+    task, reason, error, traceback = (
+        str(letter.get(each, "")) for each in ("name", "reason", "error", "traceback")
+    )
+    return pairs({**letter, "fp": fingerprint(task, reason, error, traceback)})
 
 
 def revive(
-    keys: Keys, queue: str, letter_id: str, message: Outgoing, at_ms: int | None = None
+    keys: Keys,
+    queue: str,
+    letter_id: str,
+    message: Outgoing,
+    at_ms: int | None = None,
+    max_resurrections: int | None = None,
 ) -> Operation[int]:
     """Move a dead letter back to its queue.
 
@@ -22,6 +62,7 @@ def revive(
             not be taken for what followed from the old one.
         at_ms: when the letter was written: its name goes to a later one once it is released. None
             takes whichever has the name.
+        max_resurrections: the new life's own limit; None leaves its task's.
 
     Returns:
         1 released, 0 no such letter, -1 the task was dispatched anew and lives.
@@ -46,5 +87,38 @@ def revive(
         message.name,
         message.task_id,
         "" if at_ms is None else at_ms,
+        "" if max_resurrections is None else max_resurrections,
     ]
     return Operation(_REVIVE, names, arguments, int)
+
+
+def purge(
+    keys: Keys,
+    queue: str,
+    found: Sequence[tuple[str, int]],
+    why: str,
+    receipt: str,
+    keep: int = 0,
+) -> Operation[Purged]:
+    """Remove up to ``MOST_PURGED`` dead letters of a queue; each leaves an event that says why.
+
+    Args:
+        found: (letter id, ms of death) of each.
+        receipt: a token of this call: asked again, it says what it did the first time.
+        keep: stop when the queue has no more letters than this; 0 does not look.
+    """
+    names = [
+        keys.dead(queue),
+        keys.events(queue),
+        keys.checkpoint_files,
+        keys.receipt(receipt),
+        *(keys.dead_letter(queue, letter_id) for letter_id, _ in found),
+    ]
+    arguments: list[Argument] = [why, keep, _RECEIPT_TTL_MS]
+    arguments += [word for pair in found for word in pair]
+    return Operation(_PURGE, names, arguments, _purged)
+
+
+def _purged(reply: Any) -> Purged:
+    count, *places = text(reply).split()
+    return Purged(int(count), tuple(map(Place.read, places)))

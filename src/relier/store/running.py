@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from relier.protocol import checkpoint
 from relier.protocol.checkpoint import Checkpoint
 from relier.protocol.identity import Claim, Identity
+from relier.store import letters
 from relier.store.keys import Keys
-from relier.store.operations import Argument, Operation, pairs, text
+from relier.store.operations import Argument, Operation, text
 from relier.store.publishing import Outgoing
 from relier.store.scripts import load
 from relier.store.ttl import ENDED_RECORD_TTL_MS, LIVE_RECORD_TTL_MS
@@ -202,7 +203,7 @@ def ack_dead(
 ) -> Operation[bool]:
     """End a committed claim whose task goes to the dead letters."""
     arguments: list[Argument] = [claim.worker, claim.number, task_id, "dead", LIVE_RECORD_TTL_MS]
-    arguments += pairs(letter)
+    arguments += letters.fields_of(letter)
     return Operation(_ACK, _ack_keys(keys, claim, task_id, claim.queue), arguments, bool)
 
 

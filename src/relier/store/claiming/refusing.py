@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from relier.protocol.identity import Claim
+from relier.store import letters
 from relier.store.keys import Keys
-from relier.store.operations import Argument, Operation, pairs
+from relier.store.operations import Argument, Operation
 from relier.store.scripts import load
 from relier.store.ttl import ENDED_RECORD_TTL_MS, LIVE_RECORD_TTL_MS
 
@@ -43,7 +44,7 @@ def bury(
         keys.checkpoint_files,
     ]
     arguments: list[Argument] = [claim.worker, claim.number, letter_id, who.token]
-    arguments += pairs(letter)
+    arguments += letters.fields_of(letter)
     return Operation(_BURY, names, arguments, bool)
 
 
@@ -84,7 +85,7 @@ def defer(
         most_deferrals,
         LIVE_RECORD_TTL_MS,
         who.token,
-        *pairs(letter),
+        *letters.fields_of(letter),
     ]
     return Operation(_DEFER, names, arguments, ("stale", "deferred", "buried").__getitem__)
 

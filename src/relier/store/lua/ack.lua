@@ -11,9 +11,9 @@
 --@include clock
 --@include checkpoint
 --@include event
---@include letter
 --@include life
 --@include parcel
+--@include letter
 --@include replay
 --@include worker
 local worker, n, id, final = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -60,6 +60,7 @@ elseif final == 'dead' then
   local _, letter = to_dead(KEYS[8], KEYS[9], id, worker .. '-' .. n, mine[1], int(now_ms), {unpack(ARGV, 6)})
   if current then
     redis.call('HSET', KEYS[3], 's', 'd')
+    note_runs(KEYS[3], letter)
     move_checkpoint(KEYS[3], letter, KEYS[10], int(now_ms))
   end
   redis.call('PEXPIRE', KEYS[3], ARGV[5])

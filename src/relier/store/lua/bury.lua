@@ -7,9 +7,9 @@
 --@include clock
 --@include checkpoint
 --@include event
---@include letter
 --@include life
 --@include parcel
+--@include letter
 --@include worker
 local worker, n = ARGV[1], ARGV[2]
 if not alive(KEYS[1]) then return 0 end
@@ -19,7 +19,10 @@ expect(KEYS[3], 'zset')
 expect(KEYS[7], 'hash')
 local now = int(now_us() / 1000)
 local id, letter = to_dead(KEYS[3], KEYS[4], ARGV[3], worker .. '-' .. n, mine[1], now, {unpack(ARGV, 5)})
-if end_unstarted(KEYS[6], ARGV[4], 'd') then move_checkpoint(KEYS[6], letter, KEYS[7], now) end
+if end_unstarted(KEYS[6], ARGV[4], 'd') then
+  note_runs(KEYS[6], letter)
+  move_checkpoint(KEYS[6], letter, KEYS[7], now)
+end
 redis.call('HDEL', KEYS[2], n)
 event(KEYS[5], 'dead', id, worker, n, ARGV[6])
 return 1

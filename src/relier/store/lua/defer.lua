@@ -8,9 +8,9 @@
 --@include clock
 --@include checkpoint
 --@include event
---@include letter
 --@include life
 --@include parcel
+--@include letter
 --@include worker
 local n, id = ARGV[2], ARGV[3]
 if not alive(KEYS[1]) then return 0 end
@@ -25,7 +25,10 @@ redis.call('PEXPIRE', KEYS[3], int(tonumber(ARGV[6]) + delay_ms))
 redis.call('HDEL', KEYS[2], n)
 if deferrals > tonumber(ARGV[5]) then
   local _, letter = to_dead(KEYS[5], KEYS[6], id, ARGV[1] .. '-' .. n, mine[1], int(now_ms), {unpack(ARGV, 8)})
-  if end_unstarted(KEYS[3], ARGV[7], 'd') then move_checkpoint(KEYS[3], letter, KEYS[8], int(now_ms)) end
+  if end_unstarted(KEYS[3], ARGV[7], 'd') then
+    note_runs(KEYS[3], letter)
+    move_checkpoint(KEYS[3], letter, KEYS[8], int(now_ms))
+  end
   redis.call('HDEL', KEYS[3], 'u')
   event(KEYS[7], 'dead', id, ARGV[1], n, ARGV[9])
   return 2

@@ -36,7 +36,7 @@ if mine[3] then
   return {'replay', '0', 0, 0, root, of}
 end
 
-local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token, 'k', 'y', 'cp', 'x', 'u')
+local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token, 'k', 'y', 'cp', 'x', 'u', 'om')
 local function wait_for_key()
   park(ARGV[15], KEYS[7], KEYS[2], n, ARGV[7], mine[1])
   event(KEYS[5], 'parked', id, worker, n, ARGV[15])
@@ -59,6 +59,8 @@ end
 
 local verdict, asked, state, known_life = admit(r, generation, ARGV[9])
 local life = r[10] or '1'
+-- An operator who released a dead letter may have given its new life a limit of its own.
+local own_limit = state and r[17] or ARGV[10]
 if verdict == 'drop' then
   if not known_life then remember(KEYS[3], token, life, int(asked)) end
   redis.call('HDEL', KEYS[2], n)
@@ -81,7 +83,7 @@ if verdict == 'run' and ARGV[15] ~= '' then
 end
 local at_us = now_us()
 local now_ms, again_ms = at_us / 1000, 1000
-if verdict == 'run' and state and tonumber(r[7] or 0) >= suspect_from(tonumber(ARGV[10] ~= '' and ARGV[10] or ARGV[11])) then
+if verdict == 'run' and state and tonumber(r[7] or 0) >= suspect_from(tonumber(own_limit ~= '' and own_limit or ARGV[11])) then
   local ran_ms, waits_since_ms = tonumber(r[12] or 0), tonumber(r[13] or now_ms)
   if not stand_trial(KEYS[1], KEYS[3], KEYS[2], n, now_ms, ran_ms, waits_since_ms, {unpack(ARGV, 12)}) then
     verdict, again_ms = 'busy', 250
@@ -106,7 +108,7 @@ if not state then
 end
 redis.call('HSET', KEYS[3], 's', 'r', 'g', int(asked), 'q', ARGV[7], 'w', worker, 'c', n, 'a', starts,
   'st', int(now_ms), 't:' .. token, life .. ':' .. int(asked))
-if ARGV[10] ~= '' then redis.call('HSET', KEYS[3], 'm', ARGV[10]) end
+if own_limit ~= '' then redis.call('HSET', KEYS[3], 'm', own_limit) end
 -- It found a worker that can run it: a later generation that waits for one is put off from the beginning again.
 if r[16] then redis.call('HDEL', KEYS[3], 'u') end
 redis.call('PEXPIRE', KEYS[3], ARGV[8])

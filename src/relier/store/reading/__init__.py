@@ -5,7 +5,18 @@ Nothing here scans the keyspace: the registries of queues and workers lead to ev
 
 from relier.store.reading.claims import HeldClaim, held, parcels
 from relier.store.reading.events import StreamEvent, events_after, events_before
-from relier.store.reading.letters import dead, letter, letter_summaries
+from relier.store.reading.letters import (
+    Span,
+    Summary,
+    count_dead,
+    dead,
+    dead_between,
+    group_counts,
+    group_spans,
+    letter,
+    letter_summaries,
+    letter_tracebacks,
+)
 from relier.store.reading.messages import (
     SUFFIXES,
     Depth,
@@ -26,19 +37,26 @@ __all__ = [
     "Depth",
     "HeldClaim",
     "InHand",
+    "Span",
     "StreamEvent",
+    "Summary",
     "Waiting",
     "answered",
     "any_waiting",
+    "count_dead",
     "dead",
+    "dead_between",
     "depths",
     "events_after",
     "events_before",
+    "group_counts",
+    "group_spans",
     "held",
     "in_hand",
     "info",
     "letter",
     "letter_summaries",
+    "letter_tracebacks",
     "load_script",
     "next_messages",
     "now_ms",

@@ -2,16 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from relier.store.client import Store
 from relier.store.reading.replies import redis_of, text
+
+_PAGE = 500
+_SUMMARY = ("reason", "name", "error", "fp")
+
+
+class Summary(NamedTuple):
+    """What a letter says in short; ``fingerprint`` is "" in one of an older relier."""
+
+    reason: str
+    name: str
+    error: str
+    fingerprint: str
+
+
+class Span(NamedTuple):
+    """The letters of one fingerprint in one queue: how many, and the first and last to die."""
+
+    letters: int
+    first_id: str
+    first_ms: int
+    last_id: str
+    last_ms: int
 
 
 def dead(store: Store, queue: str, limit: int) -> list[tuple[str, int]]:
     """Return (letter id, ms of death) of up to ``limit`` dead letters, newest first."""
     found = redis_of(store).zrange(store.keys.dead(queue), 0, limit - 1, desc=True, withscores=True)
-    return [(letter_id.decode(errors="replace"), int(at_ms)) for letter_id, at_ms in found]
+    return [_scored(pair) for pair in found]
+
+
+def dead_between(
+    store: Store,
+    queue: str,
+    oldest_ms: int,
+    newest_ms: int,
+    *,
+    fingerprint: str = "",
+    newest_first: bool = True,
+) -> Iterator[tuple[str, int]]:
+    """Yield (letter id, ms of death), page by page; letters may go while this is read.
+
+    Args:
+        fingerprint: only letters of this one.
+    """
+    keys = store.keys
+    name = keys.group(queue, fingerprint) if fingerprint else keys.dead(queue)
+    bound, end = (newest_ms, oldest_ms) if newest_first else (oldest_ms, newest_ms)
+    seen: set[str] = set()
+    while True:
+        most = _PAGE + len(seen)
+        reply = redis_of(store).zrange(
+            name, bound, end, desc=newest_first, byscore=True, offset=0, num=most, withscores=True
+        )
+        found = [_scored(pair) for pair in reply]
+        yield from (pair for pair in found if pair[0] not in seen)
+        if len(found) < most:
+            return
+        # The next page begins within this page's last millisecond: an offset would miscount when
+        # letters go meanwhile.
+        seen = {letter_id for letter_id, at_ms in found if at_ms == found[-1][1]}
+        bound = found[-1][1]
+
+
+def count_dead(store: Store, queues: Sequence[str], fingerprint: str = "") -> int:
+    """Return how many dead letters some queues have, or how many of one fingerprint."""
+    keys = store.keys
+    with redis_of(store).pipeline(transaction=False) as pipe:
+        for queue in queues:
+            pipe.zcard(keys.group(queue, fingerprint) if fingerprint else keys.dead(queue))
+        return sum(pipe.execute())
 
 
 def letter(store: Store, queue: str, letter_id: str) -> dict[str, bytes] | None:
@@ -25,12 +90,57 @@ def letter(store: Store, queue: str, letter_id: str) -> dict[str, bytes] | None:
     return {field.decode(): value for field, value in fields.items()}
 
 
-def letter_summaries(
-    store: Store, queue: str, letter_ids: Sequence[str]
-) -> list[tuple[str, str, str]]:
-    """Return (reason, name, error) of each dead letter, without its message."""
+def letter_summaries(store: Store, found: Sequence[tuple[str, str]]) -> list[Summary]:
+    """Return what each dead letter (queue, id) says, without its message; "" where it has gone."""
+    return [
+        Summary(*map(text, values)) for values in _fields_of_letters(store, found, list(_SUMMARY))
+    ]
+
+
+def letter_tracebacks(store: Store, found: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the traceback of each dead letter (queue, id), or ""."""
+    return [text(values[0]) for values in _fields_of_letters(store, found, ["traceback"])]
+
+
+def group_counts(store: Store, queue: str, most: int) -> tuple[dict[str, int], int]:
+    """Return how many letters have each fingerprint, the ``most`` frequent first; and how many
+    fingerprints there are."""
+    name = store.keys.groups(queue)
     with redis_of(store).pipeline(transaction=False) as pipe:
-        for letter_id in letter_ids:
-            pipe.hmget(store.keys.dead_letter(queue, letter_id), "reason", "name", "error")
-        found = pipe.execute()
-    return [(text(reason), text(name), text(error)) for reason, name, error in found]
+        pipe.zrange(name, 0, most - 1, desc=True, withscores=True)
+        pipe.zcard(name)
+        found, count = pipe.execute()
+    return dict(map(_scored, found)), count
+
+
+def group_spans(
+    store: Store, found: Sequence[tuple[str, str]], oldest_ms: int, newest_ms: int
+) -> list[Span | None]:
+    """Return what each (queue, fingerprint) has between two moments; None for nothing."""
+    spans: list[Span | None] = []
+    for start in range(0, len(found), _PAGE):
+        with redis_of(store).pipeline(transaction=False) as pipe:
+            for queue, fingerprint in found[start : start + _PAGE]:
+                name = store.keys.group(queue, fingerprint)
+                pipe.zcount(name, oldest_ms, newest_ms)
+                pipe.zrangebyscore(name, oldest_ms, newest_ms, 0, 1, withscores=True)
+                pipe.zrevrangebyscore(name, newest_ms, oldest_ms, 0, 1, withscores=True)
+            replies = pipe.execute()
+        for count, first, last in zip(*[iter(replies)] * 3, strict=True):
+            empty = not (count and first and last)
+            spans.append(None if empty else Span(count, *_scored(first[0]), *_scored(last[0])))
+    return spans
+
+
+def _fields_of_letters(
+    store: Store, found: Sequence[tuple[str, str]], names: list[str]
+) -> Iterator[Any]:
+    for start in range(0, len(found), _PAGE):
+        with redis_of(store).pipeline(transaction=False) as pipe:
+            for queue, letter_id in found[start : start + _PAGE]:
+                pipe.hmget(store.keys.dead_letter(queue, letter_id), names)
+            yield from pipe.execute()
+
+
+def _scored(pair: tuple[bytes, float]) -> tuple[str, int]:
+    return text(pair[0]), int(pair[1])

@@ -1,0 +1,91 @@
+"""The options that say which dead letters are meant; every command of many letters has them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from relier.cli import words
+from relier.cli.ages import age_ms
+from relier.ops.lettersearch import Filter
+
+_OPTIONS = {
+    "task": "TASK",
+    "queue": "QUEUE",
+    "reason": "REASON",
+    "older": "AGE",
+    "newer": "AGE",
+    "error": "TEXT",
+    "fingerprint": "ID",
+}
+
+
+def chosen(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of a filter; it is passed on as ``chosen``."""
+
+    @click.option("--task", default="", metavar="TASK", help="Only this task; * is any text.")
+    @click.option("--queue", default="", metavar="QUEUE", help="Only this queue.")
+    @click.option(
+        "--reason", default="", metavar="REASON", help="Only what died of this: failed, ..."
+    )
+    @click.option(
+        "--older", callback=age_ms, metavar="AGE", help="Dead for longer: 90s, 15m, 2h, 7d."
+    )
+    @click.option("--newer", callback=age_ms, metavar="AGE", help="Dead for less long.")
+    @click.option("--error", default="", metavar="TEXT", help="Only with this in the error.")
+    @click.option(
+        "--fingerprint", default="", metavar="ID", help="Only this error, as list --group shows it."
+    )
+    @click.option(
+        "--filter",
+        "also",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Any of these in one word: task=pay.*; may be repeated.",
+    )
+    @functools.wraps(function)
+    def wrapped(*args: Any, also: tuple[str, ...], **options: Any) -> Any:
+        values = {name: options.pop(name) for name in _OPTIONS}
+        values |= dict(map(_read, also))
+        return function(
+            *args,
+            chosen=Filter(
+                queue=values["queue"],
+                task=values["task"],
+                reason=values["reason"],
+                error=values["error"],
+                fingerprint=values["fingerprint"],
+                older_ms=values["older"],
+                newer_ms=values["newer"],
+            ),
+            **options,
+        )
+
+    return wrapped
+
+
+def said(filtered: Filter) -> str:
+    """Return a filter in words: " of task pay, dead for 2 h"; "" for all letters."""
+    parts = [
+        f"of task {filtered.task}" if filtered.task else "",
+        f"in queue {filtered.queue}" if filtered.queue else "",
+        f"with reason {filtered.reason}" if filtered.reason else "",
+        f"with {filtered.error!r} in the error" if filtered.error else "",
+        f"of error {filtered.fingerprint}" if filtered.fingerprint else "",
+        f"dead for {words.span(filtered.older_ms)} or longer" if filtered.older_ms else "",
+        f"dead for less than {words.span(filtered.newer_ms)}" if filtered.newer_ms else "",
+    ]
+    return "".join(f" {part}" for part in parts if part)
+
+
+def _read(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or name not in _OPTIONS:
+        raise click.BadParameter(
+            f"{text!r} is no filter: write NAME=VALUE, the name one of {', '.join(_OPTIONS)}",
+            param_hint="--filter",
+        )
+    return name, age_ms(None, None, value) if _OPTIONS[name] == "AGE" else value
