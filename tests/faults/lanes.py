@@ -16,7 +16,8 @@ from typing import NamedTuple, TypeVar
 import pytest
 import redis
 
-from faults.stage import VICTIM, Stage, Victim
+from faults.lives import VICTIM
+from faults.stage import Stage, Victim
 from relier.store.embedded import EmbeddedServer
 from support.proxy import Proxy
 

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ from typing import Any, Literal
 import pytest
 import redis
 
+from faults.lives import CALM, VICTIM, Life
+from faults.sampling import sample
 from faults.steps_app import make_app
 from relier.store.embedded import EmbeddedServer
 from support.journal import Journal
@@ -30,7 +32,6 @@ from support.settled import leftovers
 from support.wait import wait_for
 from support.worker import TESTS
 
-VICTIM, CALM = "victim", "calm"
 READY_DEADLINE_S = 30.0
 FINISH_DEADLINE_S = 40.0
 LIFE_DEADLINE_S = 30.0
@@ -56,16 +57,6 @@ def in_pool(command: Command) -> bool:
 def in_dispatch(command: Command) -> bool:
     """Whether it is more than the greeting of a new connection."""
     return command.name not in {"HELLO", "AUTH", "SELECT", "CLIENT", "PING"}
-
-
-@dataclass(frozen=True)
-class Life:
-    """One canvas, and what must be in the journal when all is over."""
-
-    name: str
-    publish: Callable[[Any], str]
-    once: Sequence[tuple[object, ...]]
-    never: Sequence[tuple[object, ...]] = ()
 
 
 class Stage:
@@ -269,25 +260,24 @@ def shoot(
     return cut
 
 
-def every_point(commands: int, budget: int) -> list[tuple[int, When]]:
-    """Return before and after each command; of more than the budget an even sample."""
-    points: list[tuple[int, When]] = [
-        (n, when) for n in range(1, commands + 1) for when in ("before", "after")
-    ]
-    if len(points) <= budget:
-        return points
-    return [points[index * len(points) // budget] for index in range(budget)]
+def every_point(commands: int) -> list[tuple[int, When]]:
+    """Return before and after each command."""
+    return [(n, when) for n in range(1, commands + 1) for when in ("before", "after")]
 
 
-def die_in_pool_at_every_command(stage: Stage, life: Life, budget: int = 100) -> None:
-    """Kill the victim's pool process before and after each command of a life, one life each."""
+def die_in_pool_at_every_command(stage: Stage, life: Life, budget: int | None = None) -> None:
+    """Kill the victim's pool process before and after each command of a life, one life each.
+
+    Args:
+        budget: how many points to try at the most; None tries half of them.
+    """
     victim = stage.fork(stage.proxy.url, VICTIM, "prefork", "victim")
     stage.wait_ready(victim)
     try:
         count_commands(stage, life, in_pool)  # the first time there are greetings beside them
-        points = every_point(count_commands(stage, life, in_pool), budget)
+        points = every_point(count_commands(stage, life, in_pool))
         tried = 0
-        for n, when in points:
+        for n, when in sample(points, life.name, budget):
             cut = shoot(stage, life, n, when, in_pool, victim.kill_pool_process)
             assert_laws(stage, life, f"{when} {n} ({cut.command})")
             tried += cut.fired.is_set()

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import redis
-from celery import chain, chord, group
 
+from faults.lives import ACCUMULATE, BODY, FAILED_CHAIN, FAN, LINKED_PART, MAP, RETRY, VICTIM, Life
 from faults.scene import Scene
 from faults.stage import (
-    CALM,
     FINISH_DEADLINE_S,
-    VICTIM,
-    Life,
     Stage,
     Victim,
     assert_laws,
@@ -32,7 +28,11 @@ from support.proxy import Command
 from support.wait import wait_for
 
 AWAY_S = 3.0
-SAMPLE, POLLED_SAMPLE = 12, 8
+ANY_BACKEND = [LINKED_PART, FAILED_CHAIN, FAN, RETRY]
+POLLED = [LINKED_PART, BODY, FAILED_CHAIN, FAN]
+COUNTED = [LINKED_PART, FAILED_CHAIN]
+SAMPLE, POLLED_SAMPLE = 12, 4
+"""A polled chord takes a second or more."""
 
 
 @pytest.fixture(scope="module")
@@ -64,83 +64,6 @@ def a_victim(stage: Stage, env: dict[str, str] | None = None) -> Iterator[Victim
         wait_for(lambda: not victim.alive(), FINISH_DEADLINE_S)
 
 
-# -- the lives
-
-
-def _map(app: Any) -> str:
-    first, effect = str(uuid.uuid4()), app.tasks["effect"].s("link").set(queue=CALM)
-    app.tasks["part"].map([1, 2]).apply_async(queue=VICTIM, task_id=first, link=[effect])
-    return first
-
-
-def _replaced_by_group(app: Any) -> str:
-    """A chord whose body is Celery's own `accumulate`, on the victim."""
-    first, part = str(uuid.uuid4()), app.tasks["part"]
-    link = app.tasks["effect"].s("link").set(queue=CALM)
-    body = app.tasks["celery.accumulate"].s(index=0)
-    body = body.set(queue=VICTIM, task_id=first, link=[link])
-    chord([part.s(1).set(queue=CALM), part.s(2).set(queue=CALM)], body).apply_async()
-    return first
-
-
-def _chord_and_link(app: Any) -> str:
-    part, first, second = app.tasks["part"], str(uuid.uuid4()), str(uuid.uuid4())
-    link = app.tasks["effect"].s("link").set(queue=CALM)
-    one = part.s(1, after=second).set(queue=VICTIM, task_id=first, link=[link])
-    two = part.s(2).set(queue=CALM, task_id=second)
-    body = app.tasks["total"].s().set(queue=CALM)
-    chord([one, two], body).apply_async()
-    return first
-
-
-def _body_on_victim(app: Any) -> str:
-    """A chord whose body, and what waits for its parts, runs on the victim."""
-    part = app.tasks["part"]
-    header = [part.s(number).set(queue=CALM) for number in (1, 2)]
-    link = app.tasks["effect"].s("link").set(queue=CALM)
-    body = app.tasks["total"].s().set(queue=VICTIM, link=[link])
-    return str(chord(header, body).apply_async().id)
-
-
-def _failing_chord(app: Any) -> str:
-    first, second = str(uuid.uuid4()), str(uuid.uuid4())
-    failed = app.tasks["failed"]
-    one = app.tasks["failing"].s(after=second).set(queue=VICTIM, task_id=first)
-    one = chain(one, app.tasks["effect"].s("rest").set(queue=CALM))
-    two = app.tasks["part"].s(2).set(queue=CALM, task_id=second)
-    body = app.tasks["total"].s().set(queue=VICTIM)
-    chord([one, two], body.on_error(failed.s("body").set(queue=CALM))).apply_async()
-    return first
-
-
-def _chain_into_chord(app: Any) -> str:
-    first, effect = str(uuid.uuid4()), app.tasks["effect"]
-    fan = group(effect.s("left").set(queue=CALM), effect.s("right").set(queue=CALM))
-    head = app.tasks["part"].s(1).set(queue=VICTIM, task_id=first)
-    chain(head, fan, app.tasks["effect"].si(0, "end").set(queue=CALM)).apply_async()
-    return first
-
-
-def _retry(app: Any) -> str:
-    first = str(uuid.uuid4())
-    link = app.tasks["effect"].s("link").set(queue=CALM)
-    app.tasks["again"].s().set(queue=VICTIM, task_id=first, link=[link]).apply_async()
-    return first
-
-
-MAP = Life("a built-in task", _map, [("effect", "link", "[10, 20]")])
-ACCUMULATE = Life("accumulate", _replaced_by_group, [("effect", "link", "[10, 20]")])
-CHORD = Life("chord and link", _chord_and_link, [("total", "[10, 20]"), ("effect", "link", 10)])
-BODY = Life("chord's body", _body_on_victim, [("effect", "link", 30)])
-FAILING = Life("failing chord", _failing_chord, [("failed", "body")], [("total",), ("effect",)])
-FAN = Life(
-    "chain into chord",
-    _chain_into_chord,
-    [("effect", "left", 10), ("effect", "right", 10), ("effect", "end", 0)],
-)
-RETRY = Life("retry", _retry, [("effect", "link", 1)])
-
-
 # -- crashes
 
 
@@ -153,15 +76,15 @@ def test_a_builtin_task_is_protected(stage: Stage, life: Life) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @results("elsewhere")
-@pytest.mark.parametrize("life", [CHORD, FAILING, FAN, RETRY], ids=lambda life: life.name)
+@pytest.mark.parametrize("life", ANY_BACKEND, ids=lambda life: life.name)
 def test_results_on_another_database(stage: Stage, life: Life) -> None:
-    die_in_pool_at_every_command(stage, life, 2 * SAMPLE)
+    die_in_pool_at_every_command(stage, life, SAMPLE)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @results("files")
-@pytest.mark.parametrize("life", [CHORD, BODY, FAILING, FAN], ids=lambda life: life.name)
+@pytest.mark.parametrize("life", POLLED, ids=lambda life: life.name)
 def test_results_in_files(stage: Stage, life: Life) -> None:
     die_in_pool_at_every_command(stage, life, POLLED_SAMPLE)
 
@@ -169,7 +92,7 @@ def test_results_in_files(stage: Stage, life: Life) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @results("counter")
-@pytest.mark.parametrize("life", [CHORD, FAILING], ids=lambda life: life.name)
+@pytest.mark.parametrize("life", COUNTED, ids=lambda life: life.name)
 def test_a_backend_that_can_only_increment(stage: Stage, life: Life) -> None:
     die_in_pool_at_every_command(stage, life, POLLED_SAMPLE)
 
@@ -200,7 +123,9 @@ def _publish(command: Command) -> bool:
 
 
 @results("here")
-@pytest.mark.parametrize(("life", "nth"), [(CHORD, 2), (FAILING, 1)], ids=["body", "errback"])
+@pytest.mark.parametrize(
+    ("life", "nth"), [(LINKED_PART, 2), (FAILED_CHAIN, 1)], ids=["body", "errback"]
+)
 def test_a_chord_waits_for_a_broker_that_is_away(stage: Stage, life: Life, nth: int) -> None:
     patient = {"RELIER_HEARTBEAT_TTL": "30", "RELIER_REDIS_SOCKET_TIMEOUT": "1"}
     with a_victim(stage, patient):

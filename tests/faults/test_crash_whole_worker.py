@@ -16,12 +16,11 @@ from typing import Any, Literal, NamedTuple
 import pytest
 
 from faults.lanes import Lanes, Victims, open_lanes
+from faults.lives import CALM, LIVES, VICTIM, Life
+from faults.sampling import sample
 from faults.stage import (
-    CALM,
     FINISH_DEADLINE_S,
     LIFE_DEADLINE_S,
-    VICTIM,
-    Life,
     Matches,
     Stage,
     Victim,
@@ -33,7 +32,6 @@ from faults.stage import (
     in_pool,
     shoot,
 )
-from faults.test_crash_steps import LIVES
 from relier.store.embedded import EmbeddedServer
 from relier.store.keys import Keys
 from support.messages import stock_message
@@ -43,10 +41,8 @@ from support.wait import wait_for
 
 When = Literal["before", "after"]
 DEAD = Keys().dead(VICTIM)
-EVERY_POINT = 1000
-"""More than any life has."""
-A_SAMPLE = 16
-"""Of the lives beside the first, each of whose commands is a cut of the pool process elsewhere."""
+A_FEW = 8
+"""Of each life beside the first, whose every command is a cut of the pool process elsewhere."""
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +75,8 @@ def in_life(stage: Stage) -> Matches:
     return matches
 
 
-def steps(stage: Stage, pool: str, lives: Sequence[Life], budget: int) -> list[Step]:
-    """Let each life pass uncut, and return its crash points; an even sample beyond the budget."""
+def steps(stage: Stage, pool: str, lives: Sequence[Life]) -> list[list[Step]]:
+    """Let each life pass uncut, and return its crash points."""
     found = []
     victims = Victims(stage, pool)
     try:
@@ -88,8 +84,8 @@ def steps(stage: Stage, pool: str, lives: Sequence[Life], budget: int) -> list[S
         for life in lives:
             matches = in_life(stage)
             count_commands(stage, life, matches)  # the first time there are greetings beside them
-            points = every_point(count_commands(stage, life, matches), budget)
-            found += [Step(life, n, when) for n, when in points]
+            points = every_point(count_commands(stage, life, matches))
+            found.append([Step(life, n, when) for n, when in points])
     finally:
         victims.kill()
     return found
@@ -113,27 +109,28 @@ def _met(cut: Cut) -> bool:
 
 @pytest.mark.timeout(240)
 def test_a_whole_worker_dies_at_every_command(lanes: Lanes) -> None:
-    _series(lanes, "prefork", LIVES[:1], EVERY_POINT)
+    _series(lanes, "prefork", LIVES[:1])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("pool", ["threads", "solo"])
 def test_a_worker_of_another_pool_dies_at_every_command(lanes: Lanes, pool: str) -> None:
-    _series(lanes, pool, LIVES[:1], EVERY_POINT)
+    _series(lanes, pool, LIVES[:1])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_whole_worker_dies_in_every_life(lanes: Lanes) -> None:
-    _series(lanes, "prefork", LIVES[1:], A_SAMPLE)
+    _series(lanes, "prefork", LIVES[1:], A_FEW)
 
 
-def _series(lanes: Lanes, pool: str, lives: Sequence[Life], budget: int) -> None:
-    points = steps(lanes.stages[0], pool, lives, budget)
+def _series(lanes: Lanes, pool: str, lives: Sequence[Life], budget: int | None = None) -> None:
+    every = steps(lanes.stages[0], pool, lives)
+    points = [each for of in every for each in sample(of, f"{of[0].life.name}, {pool}", budget)]
     tried = lanes.each(pool, points, die_at)
     names = lives[0].name if len(lives) == 1 else f"{len(lives)} lives"
-    lanes.stages[0].report(f"{names}, whole {pool} worker", tried, len(points))
+    lanes.stages[0].report(f"{names}, whole {pool} worker", tried, sum(map(len, every)))
 
 
 # -- at the main process's own commands

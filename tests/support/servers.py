@@ -9,17 +9,21 @@ from pathlib import Path
 from relier.store.embedded import EmbeddedServer, find_binary
 
 
+def leg() -> str:
+    """Return which server this run is on."""
+    return os.environ.get("RELIER_TEST_SERVER", "valkey")
+
+
 def chosen_binary() -> Path:
     """Find the binary of this leg.
 
     Raises:
         RuntimeError: the leg's server is not installed, or there is no such leg.
     """
-    leg = os.environ.get("RELIER_TEST_SERVER", "valkey")
-    if leg == "valkey":
+    if leg() == "valkey":
         return find_binary()
-    if leg != "redis":
-        raise RuntimeError(f"RELIER_TEST_SERVER={leg}: use valkey or redis")
+    if leg() != "redis":
+        raise RuntimeError(f"RELIER_TEST_SERVER={leg()}: use valkey or redis")
     found = shutil.which("redis-server")
     if found is None:
         raise RuntimeError("RELIER_TEST_SERVER=redis, but no redis-server is on PATH")
