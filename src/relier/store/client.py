@@ -25,6 +25,7 @@ from relier.store.address import Address
 from relier.store.keys import Keys
 from relier.store.lines import AsyncLines, Lines
 from relier.store.operations import Operation
+from relier.store.willingness import is_troubled
 
 T = TypeVar("T")
 
@@ -40,8 +41,6 @@ _TRANSIENT = (
     exceptions.TryAgainError,
     OSError,
 )
-_TRANSIENT_WORDS = ("NOREPLICAS", "MISCONF", "BUSY", "CLUSTERDOWN", "UNKILLABLE", "UNBLOCKED")
-"""Replies of a server that is in trouble now and may not be in a moment."""
 _HOPELESS = (exceptions.AuthenticationError, exceptions.AuthorizationError)
 
 
@@ -232,7 +231,7 @@ def judge(error: Exception, address: Address, *, out_of_time: bool) -> None:
             f"{error}: something else uses that key of Redis at {address.public}. "
             "Nothing was changed; choose another queue name, or remove the key."
         ) from error
-    if not isinstance(error, _TRANSIENT) and not str(error).startswith(_TRANSIENT_WORDS):
+    if not isinstance(error, _TRANSIENT) and not is_troubled(error):
         raise error
     if out_of_time or isinstance(error, exceptions.TimeoutError):
         raise RedisConnectionError(

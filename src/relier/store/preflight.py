@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from redis import exceptions
 
 from relier.errors import ConfigurationError
 from relier.store.broker import Broker
+from relier.store.willingness import unwillingness
 
 logger = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 0.2
 
 
 class Finding(NamedTuple):
@@ -56,6 +61,27 @@ def findings(broker: Broker) -> list[Finding]:
             "policy lets Redis delete tasks when memory is short",
         ),
     ]
+
+
+def await_willingness(broker: Broker, on_wait: Callable[[], None]) -> None:
+    """Wait for as long as the server answers and takes no writes.
+
+    Args:
+        on_wait: called while it waits; what it raises ends that.
+    """
+    waits = False
+    while reason := unwillingness(broker.store):
+        if not waits:
+            logger.warning(
+                "Redis at %s takes no writes now (%s): waiting until it does; nothing is lost",
+                broker.address.public,
+                reason,
+            )
+        waits = True
+        on_wait()
+        time.sleep(_LOOK_EVERY_S)
+    if waits:
+        logger.info("Redis at %s takes writes again", broker.address.public)
 
 
 def preflight(broker: Broker) -> None:

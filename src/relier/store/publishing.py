@@ -11,7 +11,7 @@ from relier.store.operations import Argument, Operation
 from relier.store.scripts import load
 from relier.store.ttl import LIVE_RECORD_TTL_MS
 
-_ENQUEUE = load("enqueue")
+_ENQUEUE, _BIND = load("enqueue"), load("bind")
 
 QUEUED, SCHEDULED, KNOWN = 1, 2, 0
 
@@ -73,6 +73,22 @@ def enqueue(
         return _verdicts(reply)
 
     return Operation(_ENQUEUE, names + more_names, arguments + more_arguments, verdicts)
+
+
+def bind(
+    keys: Keys, table: str, beside: str, member: str, exchange: str, ttl_ms: int | None
+) -> Operation[bool]:
+    """Write a queue's binding as kombu does, on a server that has no room for more.
+
+    Args:
+        table: kombu's name of the exchange's bindings, without a prefix.
+        beside: that of the bindings that stay or, for one that does not, of the tables' deadlines.
+        member: the binding, as kombu writes it.
+        exchange: the exchange.
+        ttl_ms: how long a binding that does not stay is good for; None for one that does.
+    """
+    arguments: list[Argument] = [member, exchange, "" if ttl_ms is None else ttl_ms]
+    return Operation(_BIND, [keys.list(table), keys.list(beside)], arguments, bool)
 
 
 def _verdicts(reply: Any) -> list[int]:

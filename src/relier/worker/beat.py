@@ -18,6 +18,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import redis
+from redis import exceptions
 from redis.exceptions import RedisError
 
 from relier.errors import RelierError
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 _RECONNECT_PAUSE_S = 0.05
 _MOST_BETWEEN_BEATS_S = 0.5
 _ENDED_WITHIN_S = 0.05
+_REFUSALS = (exceptions.ResponseError, exceptions.BusyLoadingError)
 
 _open_beats: weakref.WeakSet[Beat] = weakref.WeakSet()
 
@@ -56,16 +58,18 @@ class Beat(threading.Thread):
             except (RedisError, RelierError, OSError) as error:
                 if not self._stopping.is_set():
                     logger.debug("beat: %s; connecting again", error)
-                self._connect_again()
+                # A server that answers, but refuses, is not to be asked any faster for that.
+                refuses = isinstance(error, _REFUSALS)
+                self._connect_again(self._every_s if refuses else _RECONNECT_PAUSE_S)
             except Exception:
                 # A beat that ends of a surprise would have a healthy worker reaped.
                 logger.exception("the beat stumbled; connecting again")
                 self._connect_again()
         self._disconnect()
 
-    def _connect_again(self) -> None:
+    def _connect_again(self, pause_s: float = _RECONNECT_PAUSE_S) -> None:
         self._disconnect()
-        self._stopping.wait(_RECONNECT_PAUSE_S)
+        self._stopping.wait(pause_s)
 
     def stop(self) -> None:
         """End the thread and close its connection."""

@@ -64,7 +64,7 @@ class Fleet(bootsteps.StartStopStep):
             try:
                 self._membership.new_epoch()
             except RedisConnectionError as error:
-                logger.warning("could not give claims back (%s); they will be reaped", error)
+                logger.warning("could not give claims back (%s); they go back later", error)
 
     def shutdown(self, _consumer: Any) -> None:
         """Leave the fleet: the pool has ended. Celery's cold ways send no signal of it."""

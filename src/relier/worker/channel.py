@@ -313,5 +313,5 @@ class Channel(PlainChannel):
                 if self.membership.reply_lost:
                     self.membership.new_epoch()
             except RedisConnectionError as error:
-                logger.warning("could not give claims back (%s); they will be reaped", error)
+                logger.warning("could not give claims back (%s); they go back later", error)
         super().close()

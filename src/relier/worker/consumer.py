@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 from celery.app.task import Context
 from celery.worker.consumer import Consumer as CeleryConsumer
+from celery.worker.state import maybe_shutdown
 
 from relier.errors import PayloadIntegrityError, RelierError, TaskNotRegisteredError
 from relier.protocol import migrations
 from relier.protocol.migrations import SchemaRegistry
-from relier.store.preflight import preflight
+from relier.store.preflight import await_willingness, preflight
 from relier.worker import versions
 from relier.worker.bootsteps import Fleet
 from relier.worker.execution import Execution
@@ -43,6 +44,7 @@ class Consumer(CeleryConsumer):
             ConfigurationError: it would lose tasks.
             UnsupportedServerError: it is too old.
         """
+        await_willingness(self.app.relier.broker, maybe_shutdown)
         connection = super().connect()
         membership = getattr(connection.transport, "membership", None)
         if membership is not None and not membership.joined:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 from urllib.parse import urlsplit
 
 import redis
 from kombu.transport import redis as kombu_redis
+from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from relier.store import publishing
 from relier.store.address import Address
 from relier.store.broker import Broker
+from relier.store.willingness import telling
 from relier.worker import delivery, publish
+
+logger = logging.getLogger(__name__)
 
 
 class PlainChannel(kombu_redis.Channel):
@@ -41,7 +47,22 @@ class PlainChannel(kombu_redis.Channel):
         # Retrying is our own affair: a command that redis-py repeats may be done twice.
         params["retry"] = Retry(NoBackoff(), 0)
         params.pop("retry_on_timeout", None)
+        params["connection_class"] = telling(params.get("connection_class", self.connection_class))
         return params
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        try:
+            super()._queue_bind(exchange, routing_key, pattern, queue)
+        except exceptions.OutOfMemoryError:
+            # Workers empty a full server: none may be kept from starting by a few bytes.
+            member = self.sep.join([routing_key or "", pattern or "", queue or ""])
+            table, expires = self.keyprefix_queue % (exchange,), queue in self._expires
+            if expires:
+                beside, ttl_ms = self.keyprefix_binding_deadlines, self._binding_ttl(queue)
+            else:
+                beside, ttl_ms = self.keyprefix_binding_permanent % (exchange,), None
+            bind = publishing.bind(self.broker.keys, table, beside, member, exchange, ttl_ms)
+            self.broker.store.run(bind)
 
     @property
     def supports_batch_publish(self) -> bool:
@@ -86,8 +107,14 @@ class PlainChannel(kombu_redis.Channel):
         return self._unschedule(queue) + int(super()._purge(queue))
 
     def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
-        self._unschedule(queue)
-        super()._delete(queue, *args, **kwargs)
+        try:
+            self._unschedule(queue)
+            super()._delete(queue, *args, **kwargs)
+        except exceptions.RedisError as error:
+            if not self._closing:
+                raise
+            # A queue of its own that goes with it, empty: whatever the server says, it must close.
+            logger.debug("could not delete queue %s: %s", queue, error)
 
     def _unschedule(self, queue: str) -> int:
         scheduled = self.broker.keys.scheduled(queue)

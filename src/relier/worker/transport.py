@@ -19,6 +19,7 @@ from relier import config
 from relier.errors import RedisConnectionError
 from relier.store.address import Address
 from relier.store.broker import Broker
+from relier.store.willingness import TroubledError
 from relier.worker.channel import Channel
 from relier.worker.membership import Membership
 from relier.worker.plainchannel import PlainChannel
@@ -44,14 +45,15 @@ class Transport(kombu_redis.Transport):
     """The transport behind ``relier+redis://`` and its like."""
 
     can_parse_url = True
-    # A server that takes no writes now may be none that should be spoken to: look for the master
-    # again. Celery ends a worker of any error that is not among these.
+    # A server that takes no writes now may be none that should be spoken to: connect again, and
+    # wait there. Celery ends a worker of any error that is not among these.
     connection_errors = (
         *kombu_redis.Transport.connection_errors,
         RedisConnectionError,
         exceptions.ReadOnlyError,
         exceptions.MasterDownError,
         exceptions.OutOfMemoryError,
+        TroubledError,
     )
     # Publishing retries in the store, within the socket timeout; kombu must not add to that.
     recoverable_connection_errors = kombu_redis.Transport.connection_errors
