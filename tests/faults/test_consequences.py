@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+from celery import chord
 
 from faults.lives import ACCUMULATE, BODY, FAILED_CHAIN, FAN, LINKED_PART, MAP, RETRY, VICTIM, Life
 from faults.scene import Scene
@@ -24,7 +25,8 @@ from faults.stage import (
 )
 from relier.protocol import outcome as outcomes
 from relier.store.embedded import EmbeddedServer
-from support.proxy import Command
+from relier.worker.refusal import MOST_DEFERRALS
+from support.proxy import Command, Proxy
 from support.wait import wait_for
 
 AWAY_S = 3.0
@@ -185,3 +187,31 @@ def test_a_worker_that_does_not_protect_a_task_does_not_run_it_again(scene: Scen
     scene.worker("protecting")
     scene.wait_journal("ran", "followed")
     assert not scene.journal.count("ran", "never")
+
+
+def test_a_part_that_nobody_can_run_counts_once_for_its_chord(scene: Scene, proxy: Proxy) -> None:
+    """Its worker is killed as it has counted it: the next one does it again, and once."""
+    nobody = scene.app.signature("nobody", queue=scene.queue)
+    parts = [scene.app.tasks["note"].s("known"), nobody]
+    body = scene.app.tasks["sink"].s().on_error(scene.app.tasks["mourn"].s())
+    result = chord(parts, app=scene.app)(body)
+    unknown = result.parent.results[1].id
+    scene.redis.hset(scene.keys.task(unknown), "u", MOST_DEFERRALS)
+    counts = proxy.cut_after(1, lambda command: _counts(command, unknown))
+    doomed = scene.worker("doomed", broker=proxy.url, wait_ready=False)
+    counts.wait(60)
+    doomed.sigkill_tree()
+    assert unknown not in scene.letters(), "its failure comes first"
+    scene.worker("next")
+    scene.wait(lambda: unknown in scene.letters(), "its dead letter")
+    scene.wait_journal("mourned", result.id)
+    scene.wait(lambda: not scene.claimed() and not scene.waiting(), "all to be done")
+    assert scene.letters()[unknown]["reason"] == "unregistered"
+    assert scene.state(unknown) == scene.state(result.id) == "FAILURE"
+    assert scene.journal.count("mourned", result.id) == 1
+    assert scene.journal.count("body") == 0
+
+
+def _counts(command: Command, task_id: str) -> bool:
+    """Return whether a command counts this task as a part of its chord."""
+    return command.script == "count_part" and any(task_id.encode() in each for each in command.args)

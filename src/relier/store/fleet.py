@@ -89,6 +89,20 @@ def states(store: Store, task_ids: Sequence[str]) -> list[str]:
         raise
 
 
+def root_token(store: Store, task_id: str) -> str:
+    """Return the token with which a task's present life began, or "" when it has no record.
+
+    Raises:
+        RedisConnectionError: the server is away.
+    """
+    try:
+        found: Any = store.redis.hget(store.keys.task(task_id), "rt")
+        return found.decode() if found else ""
+    except exceptions.RedisError as error:
+        judge(error, store.address, out_of_time=True)
+        raise
+
+
 def take_tick(store: Store, tick_ms: int) -> bool:
     """Return whether this Phoenix may work now; one may per tick."""
     try:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from celery.app.task import Context
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.state import maybe_shutdown
 
@@ -17,6 +16,7 @@ from relier.store.preflight import await_willingness, preflight
 from relier.worker import versions
 from relier.worker.bootsteps import Fleet
 from relier.worker.execution import Execution
+from relier.worker.giveup import give_up
 from relier.worker.grip import REQUEST_KEY
 from relier.worker.membership import Held, Membership
 from relier.worker.refusal import MOST_DEFERRALS, bury, put_off
@@ -91,7 +91,8 @@ class Consumer(CeleryConsumer):
             return False  # what follows from an outcome does not depend on the arguments
         self._membership.free(tag)
         error = migrations.newer(name, version, ours)
-        verdict = put_off(self._membership.broker, held.claim, held.who, name, "newer", error)
+        broker = self._membership.broker
+        verdict = put_off(broker, held.claim, held.who, name, "newer", error, buries=False)
         logger.warning(
             "message %s has arguments of %s in version %d, this worker knows %d: %s",
             held.who.task_id,
@@ -100,8 +101,8 @@ class Consumer(CeleryConsumer):
             ours,
             verdict,
         )
-        if verdict == "buried":
-            self._fail(message, held.who.task_id, error)
+        if verdict == "spent":
+            give_up(self.app, message, held, name, "newer", error)
         message.ack_log_error(logger, self.connection_errors)
         return True
 
@@ -145,6 +146,7 @@ class Consumer(CeleryConsumer):
             "unregistered",
             error,
             most_deferrals=MOST_DEFERRALS,
+            buries=False,
         )
         logger.error(
             "this worker does not know the task %r of message %s: %s. Import its module "
@@ -153,19 +155,9 @@ class Consumer(CeleryConsumer):
             held.who.task_id,
             verdict,
         )
-        if verdict == "buried":
-            self._fail(message, held.who.task_id, error)
+        if verdict == "spent":
+            give_up(self.app, message, held, name, "unregistered", error)
         message.ack_log_error(logger, self.connection_errors)
-
-    def _fail(self, message: Any, task_id: str, error: Exception) -> None:
-        """Store the failure, so that nobody waits for ever for a task that nobody knows."""
-        try:
-            _, _, embed = message.payload
-            request = Context({**message.headers, **(embed or {})})
-            self.app.backend.mark_as_failure(task_id, error, request=request)
-        except Exception:
-            # A body that does not decode or a backend that is away; the dead letter says it all.
-            logger.exception("could not store the failure of %s", task_id)
 
     def update_strategies(self) -> None:
         """Choose how each task's messages are handled, as Celery does."""

@@ -54,11 +54,15 @@ def put_off(
     error: RelierError,
     *,
     most_deferrals: int = MOST_DEFERRALS_OF_NEWER,
+    buries: bool = True,
 ) -> str:
     """Leave a message to a newer worker, for a while.
 
+    Args:
+        buries: False to keep the claim of one that was left often enough.
+
     Returns:
-        "deferred", "buried" when it was left often enough, or "stale".
+        "deferred", "buried" or "spent" when it was left often enough, or "stale".
     """
     return broker.store.run(
         claiming.defer(
@@ -68,6 +72,7 @@ def put_off(
             delay_ms=0,
             most_deferrals=most_deferrals,
             letter={"reason": reason, "error": f"{type(error).__name__}: {error}", "name": name},
+            buries=buries,
         )
     )
 

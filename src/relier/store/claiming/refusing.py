@@ -14,6 +14,8 @@ from relier.store.ttl import ENDED_RECORD_TTL_MS, LIVE_RECORD_TTL_MS
 
 _BURY, _DEFER, _DISCARD = load("bury"), load("defer"), load("discard")
 
+_DEFERRED = ("stale", "deferred", "buried", "spent")
+
 
 class Unread(NamedTuple):
     """What a message that never starts says of itself; both are "" for a plain message."""
@@ -56,6 +58,7 @@ def defer(
     delay_ms: int,
     most_deferrals: int,
     letter: Mapping[str, Argument],
+    buries: bool = True,
 ) -> Operation[str]:
     """Put a message off that this worker cannot run but a newer one may.
 
@@ -63,9 +66,10 @@ def defer(
         delay_ms: how long; 0 backs off by the number of deferrals (1 to 32 s).
         most_deferrals: after that many it becomes a dead letter.
         letter: what the dead letter would say, its reason first.
+        buries: False to have it stay claimed then, for its holder to bury.
 
     Returns:
-        "deferred", "buried", or "stale".
+        "deferred", "buried" or "spent" (it stays claimed), or "stale".
     """
     names = [
         keys.worker(claim.worker),
@@ -85,9 +89,10 @@ def defer(
         most_deferrals,
         LIVE_RECORD_TTL_MS,
         who.token,
+        "bury" if buries else "tell",
         *letters.fields_of(letter),
     ]
-    return Operation(_DEFER, names, arguments, ("stale", "deferred", "buried").__getitem__)
+    return Operation(_DEFER, names, arguments, _DEFERRED.__getitem__)
 
 
 def discard(keys: Keys, worker: str, queue: str, ended: Sequence[Ended]) -> Operation[int]:
