@@ -16,7 +16,7 @@ NAME = "poison"
 _DEAD_WITHIN_S = 45.0
 _INNOCENT = 8
 _INNOCENT_S = 5.0
-_GIVEN_UP_AFTER_S = 60.0
+_GIVEN_UP_AFTER_S = 90.0
 
 
 def measure(lab: Lab, effort: Effort) -> list[Figure]:

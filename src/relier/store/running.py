@@ -71,7 +71,7 @@ class Trial(NamedTuple):
         patience_ms: how long it waits for a worker in which no other suspect is on trial.
     """
 
-    shortest_ms: int = 1_500
+    shortest_ms: int = 1_000
     longest_ms: int = 30_000
     patience_ms: int = 30_000
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from celery.worker.consumer import Consumer as CeleryConsumer
+from celery.worker.consumer.connection import Connection
 from celery.worker.state import maybe_shutdown
 
 from relier.errors import PayloadIntegrityError, RelierError, TaskNotRegisteredError
@@ -36,6 +37,13 @@ class Consumer(CeleryConsumer):
         """Celery's steps and ours."""
 
         default_steps: ClassVar[list[Any]] = [*CeleryConsumer.Blueprint.default_steps, Fleet]
+
+        def _finalize_steps(self, steps: Any) -> list[Any]:
+            # Celery leaves open which of the steps that only need a connection comes first. The
+            # dead are watched for while this worker asks its neighbours, which takes a second.
+            order = [step for step in super()._finalize_steps(steps) if step is not Fleet]
+            order.insert(order.index(Connection) + 1, Fleet)
+            return order
 
     def connect(self) -> Any:
         """Connect, and look at the server before anything is made or read there.

@@ -52,6 +52,7 @@ local function give_back(q, n, rules)
     if rules.died_ms then
       local ran_ms = math.max(rules.died_ms - tonumber(fields[6] or 0), 0)
       redis.call('HSET', record, 'k', int(math.min(ran_ms, tonumber(fields[7] or ran_ms))))
+      redis.call('HINCRBY', record, 'ks', int(ran_ms))
     end
     redis.call('PEXPIRE', record, rules.ttl_ms)
     if how == 'b' and deaths + suspect > most or how == 'i' and interruptions > rules.max_interruptions then
