@@ -6,12 +6,15 @@ import json
 from typing import Any
 
 import pytest
+from celery import chain, chord
 from click.testing import CliRunner, Result
 
 from faults.scene import Scene
 from relier.cli.main import rl
+from relier.ops import purging
 from relier.protocol.identity import identify, mint_worker_id
 from relier.store import claiming, pausing, running
+from relier.store import purging as store_purging
 from relier.store.address import Address
 from relier.store.client import Store
 from support.messages import stock_message
@@ -123,3 +126,112 @@ def test_a_queue_that_only_stock_producers_fill_is_known(scene: Scene) -> None:
 def test_an_empty_server_has_no_queues(scene: Scene) -> None:
     assert ask(scene, "list").stdout.startswith("No queues")
     assert facts(scene, "list")["rows"] == []
+
+
+# -- purge
+
+
+def test_a_purge_ends_what_waits_and_leaves_what_runs(scene: Scene) -> None:
+    held = scene.push("hold", "long")
+    scene.worker("first", concurrency=1, options=QUICK, env={"RELIER_TEST_PREFETCH": "1"})
+    scene.began("long")
+    waiting = [scene.push("note", f"n{i}") for i in range(130)]
+    scheduled = scene.app.tasks["note"].apply_async(("later",), countdown=3600).id
+    scene.redis.lpush(scene.queue, "no message at all")
+    claimed = len(scene.claimed()) - 1
+
+    preview = facts(scene, "purge", scene.queue, "--scheduled", "--dry-run")
+    assert (preview["waiting"], preview["scheduled"]) == (131 - claimed, 1)
+    assert preview["names"] == {"note": 131 - claimed, "(no task)": 1}
+    assert scene.waiting() == 131 - claimed, "a dry run touches nothing"
+
+    done = ask(scene, "purge", scene.queue)
+    assert (done.exit_code, scene.waiting()) == (2, 131 - claimed)
+    assert "--yes" in done.stderr
+    done = ask(scene, "purge", scene.queue, "--yes")
+    assert done.exit_code == 0, done.output
+    count = 131 - claimed
+    assert done.stdout == f"Purged {count} messages of labour: {count} waiting, 0 scheduled.\n"
+    again = facts(scene, "purge", scene.queue, "--yes", "--scheduled")
+    assert (again["waiting"], again["scheduled"], again["ended"]) == (0, 1, 1)
+    scene.let("long")
+    scene.settle([held, *waiting, scheduled])
+    ran = {entry.fields[1] for entry in scene.journal.entries("ran")}
+    assert ran <= {"n0", "n1", "n2"}, "only what the worker held"
+    inspected = json.loads(
+        CliRunner()
+        .invoke(rl, ["tasks", "inspect", waiting[-1], "--json", "--url", scene.url])
+        .stdout
+    )
+    last = inspected["timeline"][-1]
+    assert (inspected["state"], last["kind"], last["detail"]) == ("ended", "ended", "purged")
+
+
+def test_a_purged_part_fails_its_chord_and_a_purged_step_its_chain(scene: Scene) -> None:
+    app, tasks = scene.app, scene.app.tasks
+    mourn = tasks["mourn"].s()
+    plain = chord([tasks["note"].s("a"), tasks["note"].s("b")], app=app)(
+        tasks["sink"].s().on_error(mourn)
+    )
+    chained = chord(
+        [chain(tasks["note"].s("c"), tasks["note"].s()), tasks["note"].s("d")], app=app
+    )(tasks["sink"].s().on_error(mourn))
+    scene.push("note", "alone")
+    facts(scene, "pause", scene.queue)
+    done = facts(scene, "purge", scene.queue, "--yes")
+    assert (done["waiting"], done["ended"], done["revoked"]) == (5, 1, 4)
+    scene.worker("first", options=QUICK)
+    scene.wait(
+        lambda: {scene.state(each.id) for each in (plain, chained)} == {"FAILURE"},
+        "both chords to fail, though the queue is paused",
+    )
+    assert "Dependency" in str(plain.result)
+    facts(scene, "resume", scene.queue)
+    scene.wait_journal("mourned", times=2)
+    scene.settle()
+    assert scene.journal.count("ran") == 0
+    assert scene.journal.count("body") == 0
+
+
+def test_a_purge_with_revoke_tells_whoever_waits(scene: Scene) -> None:
+    task_id = scene.push("note", "word")
+    assert facts(scene, "purge", scene.queue, "--yes", "--revoke")["revoked"] == 1
+    scene.worker("first", options=QUICK)
+    scene.wait(lambda: scene.state(task_id) == "REVOKED", "its result")
+    assert str(scene.app.AsyncResult(task_id).result) == "purged"
+    scene.settle()
+
+
+def test_a_batch_of_a_purge_that_is_repeated_removes_nothing_more(scene: Scene) -> None:
+    store, keys = Store(Address.parse(scene.url), scene.keys), scene.keys
+    for i in range(4):
+        scene.push("note", f"n{i}")
+    raws = [raw.encode() for raw in reversed(scene.redis.lrange(scene.queue, 0, -1))]
+    doomed = [purging._doomed(raw, "", revoke=False) for raw in raws[:2]]
+    order = store_purging.purge(keys, scene.queue, "batch", "", doomed, b"")
+    assert store.run(order) == store.run(order) == (2, 2, 0, 0)
+    assert scene.waiting() == 2
+    # One was claimed since it was looked at, one has come to the head.
+    doomed = [purging._doomed(raw, "", revoke=False) for raw in raws[2:]]
+    scene.redis.rpop(scene.queue)
+    order = store_purging.purge(keys, scene.queue, "another", "", doomed, b"")
+    assert store.run(order).removed == 1
+    scene.redis.rpush(scene.queue, "back")
+    order = store_purging.purge(keys, scene.queue, "a third", "", doomed, b"")
+    assert store.run(order).removed == 0
+    assert [scene.record(each)["s"] for each in scene.accepted] == ["e", "e", "q", "e"]
+    store.close()
+
+
+def test_a_purged_task_may_be_dispatched_again_but_not_its_copy(scene: Scene) -> None:
+    task_id = scene.push("note", "word")
+    [raw] = scene.redis.lrange(scene.queue, 0, -1)
+    scene.redis.lpush(scene.queue, raw)
+    done = facts(scene, "purge", scene.queue, "--yes")
+    assert (done["ended"], done["others"]) == (1, 1)
+    scene.redis.lpush(scene.queue, raw)
+    scene.app.tasks["note"].apply_async(("again",), task_id=task_id)
+    scene.worker("first", options=QUICK)
+    scene.wait_journal("ran", "again")
+    scene.wait(lambda: scene.waiting() == 0 and not scene.claimed(), "both to be taken")
+    assert scene.journal.count("ran", "word") == 0

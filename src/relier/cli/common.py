@@ -46,6 +46,20 @@ class NotFoundError(Exception):
     """Nobody knows what was asked for; the message says what to try."""
 
 
+def sure(asked: Asked, yes: bool, question: str) -> None:
+    """Ask before something is destroyed; whoever cannot be asked says --yes.
+
+    Raises:
+        click.UsageError: this is no terminal, or its output is for a program, and --yes is missing.
+        click.Abort: the answer was no.
+    """
+    if yes:
+        return
+    if asked.as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError(f"{question} Give --yes to say so.")
+    click.confirm(words.safe(question), abort=True)
+
+
 def nearest(name: str, known: Iterable[str]) -> list[str]:
     """Return up to three known names that look most like this one."""
     return difflib.get_close_matches(name, sorted(set(known)), n=3, cutoff=0.4)

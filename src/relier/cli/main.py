@@ -23,7 +23,7 @@ _COMMANDS = {
     "demo": ("relier.cli.demo:demo", "Kill workers in front of you and count what was lost."),
     "dlq": ("relier.cli.dlq:dlq", "Dead letters: list, inspect, release."),
     "doctor": ("relier.cli.doctor:doctor", "Check that Redis and the fleet can keep the promises."),
-    "queue": ("relier.cli.queue:queue", "Queues: list, pause, resume."),
+    "queue": ("relier.cli.queue:queue", "Queues: list, pause, resume, purge."),
     "run-resurrector": (
         "relier.cli.resurrector:run_resurrector",
         "Bring back the tasks of dead workers, until stopped.",

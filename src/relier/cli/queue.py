@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import getpass
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import click
 
 from relier.cli import common, words
 from relier.cli.common import Asked
-from relier.ops import queues
+from relier.ops import purging, queues
 from relier.ops.queues import QueueRow
 from relier.store.pausing import Pause
 
 
 @click.group()
 def queue() -> None:
-    """Queues: how much waits, and how fast it moves; pause, resume."""
+    """Queues: how much waits, and how fast it moves; pause, resume, purge."""
 
 
 @queue.command("list")
@@ -88,6 +90,67 @@ def resume(asked: Asked, name: str) -> None:
     before = f" It was paused {_said(done.pause)}." if done.pause else ""
     said = f"Resumed {name}.{before}" if done.resumed else f"{name} was not paused."
     common.console().print(words.safe(said), soft_wrap=True)
+
+
+@queue.command()
+@click.argument("name", metavar="QUEUE")
+@click.option("--scheduled", is_flag=True, help="What is not due yet, too: retries among it.")
+@click.option("--revoke", is_flag=True, help="Have workers store REVOKED as the result of each.")
+@click.option("--dry-run", is_flag=True, help="Say what would go, and touch nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@common.command
+def purge(asked: Asked, name: str, scheduled: bool, revoke: bool, dry_run: bool, yes: bool) -> None:
+    """Remove what waits in a queue: as many messages as there are now, the oldest first.
+
+    Each task ends there and then, and its timeline says "purged". What runs, what workers hold and
+    what waits to be retried stays (--scheduled takes the last, too); pause the queue first if no
+    more of it is to run.
+
+    A chord whose part is purged is not left waiting: workers conclude such a part, and each step of
+    a chain, as revoked, so that the chord fails and its errbacks are called. Whoever waits for the
+    result of any other purged task waits in vain; with --revoke workers store REVOKED for each,
+    which takes them as long as as many empty tasks.
+
+    \b
+    Example: rl queue purge invoices --dry-run
+    """
+    store = asked.broker.store
+    _must_be_known(asked, name)
+    if not dry_run:
+        found = purging.preview(store, name, scheduled=scheduled)
+        common.sure(asked, yes, f"This ends {words.count(found.removed, 'task')} of {name}.")
+        with _counting(asked) as on_progress:
+            found = purging.purge(
+                store, name, scheduled=scheduled, revoke=revoke, on_progress=on_progress
+            )
+    else:
+        found = purging.preview(store, name, scheduled=scheduled)
+    if asked.answer(found):
+        return
+    console = common.console()
+    removed = words.count(found.removed, "message")
+    of = f"{found.waiting:,} waiting, {found.scheduled:,} scheduled"
+    if dry_run:
+        console.print(words.safe(f"Would purge {removed} of {name}: {of}."), soft_wrap=True)
+        if found.names:
+            console.print(words.table(("task", "in a sample"), found.names.items()))
+        return
+    console.print(words.safe(f"Purged {removed} of {name}: {of}."), soft_wrap=True)
+    if found.revoked:
+        console.print(f"Workers conclude {words.count(found.revoked, 'task')} as revoked.")
+    if found.left:
+        console.print(f"{found.left:,} still wait: workers are quicker. Pause the queue first.")
+
+
+@contextmanager
+def _counting(asked: Asked) -> Iterator[Callable[[int], None]]:
+    """Show a person how far it is: a million messages take a minute or two."""
+    console = common.console()
+    if asked.as_json or not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status("Purging") as status:
+        yield lambda removed: status.update(f"Purged {removed:,} so far")
 
 
 def _must_be_known(asked: Asked, name: str) -> None:

@@ -37,6 +37,7 @@ WORDS = {
     "overtime": "ran over its soft timeout",
     "deferred": "put off",
     "duplicate": "a copy was dropped",
+    "revoked": "revoked before it began",
     "dead": "became a dead letter",
     "released": "released from the dead letters",
 }

@@ -44,6 +44,10 @@ class Keys:
         """Return the key whose existence stops claims."""
         return f"{self.prefix}rl:{{{queue}}}:paused"
 
+    def purge(self, queue: str, batch: str) -> str:
+        """Return the short-lived key that holds what one batch of a purge has done."""
+        return f"{self.prefix}rl:{{{queue}}}:purge:{batch}"
+
     def events(self, queue: str) -> str:
         """Return the stream of lifecycle events."""
         return f"{self.prefix}rl:{{{queue}}}:events"

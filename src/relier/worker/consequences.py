@@ -10,6 +10,7 @@ from typing import Any
 
 from celery.app.task import Context
 from celery.canvas import maybe_signature
+from celery.exceptions import TaskRevokedError
 
 from relier.store import publishing
 from relier.store.broker import Broker
@@ -64,10 +65,14 @@ def send_failure(
 def send_revoked(
     task: Any, request: Context, reason: str, parent: Consequence, *, store_result: bool
 ) -> None:
-    """Store the revocation and count the chord part."""
+    """Store the revocation and count the chord part, also one that a later step of the chain is.
+
+    Celery leaves a chord waiting for ever whose part is a chain that was revoked at an early step.
+    """
     backend = chords.take_over(task.backend)
     with on_behalf_of(parent), chords.trouble_travels():
         backend.mark_as_revoked(request.id, reason, request=request, store_result=store_result)
+        chords.count_failed_steps(backend, request.chain, TaskRevokedError(reason))
 
 
 def send_held_back(broker: Broker, messages: list[tuple[str, Outgoing]]) -> None:

@@ -147,7 +147,7 @@ class Settling:
             return not (request.callbacks or request.chain or request.chord)
         if ended.state == states.FAILURE:
             return not (request.errbacks or request.chain or request.chord)
-        return ended.state != states.REVOKED or not request.chord
+        return ended.state != states.REVOKED or not (request.chord or request.chain)
 
     def _send_and_ack(self, run: Run, ended: Ended, saved: Outcome, *, again: bool) -> bool:
         """Send what follows, then end the claim; False when that is left to another process.

@@ -77,6 +77,22 @@ def scheduled(store: Store, queue: str, limit: int) -> Iterator[Waiting]:
             return
 
 
+def oldest(store: Store, queue: str, suffix: str | None, count: int) -> list[bytes]:
+    """Return what is next in one of a queue's lists, or, with None, the parcels due first."""
+    if suffix is None:
+        due: list[bytes] = redis_of(store).zrange(store.keys.scheduled(queue), 0, count - 1)
+        return due
+    found: list[bytes] = redis_of(store).lrange(store.keys.list(queue) + suffix, -count, -1)
+    return found[::-1]
+
+
+def size(store: Store, queue: str, suffix: str | None) -> int:
+    """Return how many messages one of a queue's lists, or, with None, its schedule holds."""
+    if suffix is None:
+        return int(redis_of(store).zcard(store.keys.scheduled(queue)))
+    return int(redis_of(store).llen(store.keys.list(queue) + suffix))
+
+
 def replays(store: Store, queue: str, limit: int) -> Iterator[Waiting]:
     """Yield up to ``limit`` committed tasks whose consequences wait to be sent again."""
     for element in reversed(redis_of(store).lrange(store.keys.replay(queue), -limit, -1)):
