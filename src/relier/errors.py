@@ -31,6 +31,13 @@ class RedisConnectionError(RelierError, OperationalError):
     """
 
 
+class RedisPermissionError(RelierError):
+    """Redis knows the user, and forbids a command or a key that relier needs.
+
+    The operator's fault: `rl doctor` prints the line that grants what is lacking.
+    """
+
+
 class RedisFullError(RelierError):
     """Redis refused a write because it is out of memory.
 

@@ -39,10 +39,10 @@ LIFE_DEADLINE_S = 30.0
 # What the main process sends on its own account, whether or not a task lives.
 BACKGROUND = {
     *("hello", "beat", "goodbye", "reconcile", "discard", "release", "reap", "reap_claim"),
-    *("bury", "defer", "condemn", "drain", "drained"),
+    *("bury", "defer", "condemn", "drain", "drained", "rights"),
     *("HELLO", "AUTH", "SELECT", "CLIENT", "INFO", "PING", "CONFIG", "SCRIPT", "ECHO", "BZPOPMIN"),
     *("SMEMBERS", "HGETALL", "SADD", "SREM", "PUBLISH", "BRPOP", "RPOP", "LLEN", "ZREVRANGE"),
-    *("SUBSCRIBE", "PSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE"),
+    *("SUBSCRIBE", "PSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "ACL"),
 }
 
 When = Literal["before", "after"]

@@ -125,7 +125,7 @@ def test_doctor_finds_a_sound_server(clerk: Clerk) -> None:
     found = clerk.facts("doctor")
     assert found["healthy"]
     status = {check["name"]: check["status"] for check in found["checks"]}
-    assert set(status.values()) == {"ok"}
+    assert {name for name, each in status.items() if each != "ok"} == {"signatures"}
     assert {"reachable", "version", "persistence", "eviction", "memory", "scripts"} <= set(status)
     workers = next(check for check in found["checks"] if check["name"] == "workers")
     assert "clerk@test" in workers["found"]

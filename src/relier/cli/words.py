@@ -121,6 +121,19 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     return made
 
 
+def paragraphs(rows: Iterable[Sequence[object]]) -> Table:
+    """Return rows whose last cell is wrapped rather than cut."""
+    from rich.table import Table
+
+    cells = [[_cell(each) for each in row] for row in rows]
+    made = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for index, _ in enumerate(cells[0] if cells else ()):
+        made.add_column(no_wrap=index < len(cells[0]) - 1, overflow="fold")
+    for row in cells:
+        made.add_row(*row)
+    return made
+
+
 def facts(pairs: Iterable[tuple[str, object]]) -> Table:
     """Return names and values, one pair a line, those without a value left out."""
     from rich.table import Table

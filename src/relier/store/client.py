@@ -19,6 +19,7 @@ from relier.errors import (
     ConfigurationError,
     RedisConnectionError,
     RedisFullError,
+    RedisPermissionError,
     UnsupportedServerError,
 )
 from relier.store.address import Address
@@ -42,6 +43,8 @@ _TRANSIENT = (
     OSError,
 )
 _HOPELESS = (exceptions.AuthenticationError, exceptions.AuthorizationError)
+_FORBIDDEN_WORDS = ("ACL failure in script", "The user executing the script")
+"""How Redis says inside a script what NOPERM says outside."""
 
 
 class Store:
@@ -221,6 +224,11 @@ def judge(error: Exception, address: Address, *, out_of_time: bool) -> None:
             f"Redis at {address.public} refused our credentials ({error}). "
             "Check the user and password in the broker URL."
         ) from error
+    if isinstance(error, exceptions.NoPermissionError) or _forbidden(str(error)):
+        raise RedisPermissionError(
+            f"Redis at {address.public} does not let this user do that ({error}). "
+            "`rl doctor` prints the line that grants what relier needs."
+        ) from error
     if str(error).startswith("Error compiling script") and "near '#'" in str(error):
         raise UnsupportedServerError(
             f"Redis at {address.public} does not read our scripts ({error}); relier needs Redis "
@@ -233,11 +241,20 @@ def judge(error: Exception, address: Address, *, out_of_time: bool) -> None:
         ) from error
     if not isinstance(error, _TRANSIENT) and not is_troubled(error):
         raise error
+    if out_of_time and isinstance(error, exceptions.ReadOnlyError):
+        raise RedisConnectionError(
+            f"Redis at {address.public} is a replica and takes no writes. Name the master in the "
+            "URL; after a failover, have the address lead to the new one."
+        ) from error
     if out_of_time or isinstance(error, exceptions.TimeoutError):
         raise RedisConnectionError(
             f"Redis at {address.public} did not answer in time ({error}). "
             "Check that it runs and can be reached; then dispatch again."
         ) from error
+
+
+def _forbidden(text: str) -> bool:
+    return any(words in text for words in _FORBIDDEN_WORDS)
 
 
 def supported_version(info: dict[str, Any]) -> str:

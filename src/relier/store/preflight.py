@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from redis import exceptions
 
-from relier.errors import ConfigurationError
+from relier.errors import ConfigurationError, RedisPermissionError
 from relier.store.broker import Broker
+from relier.store.client import judge
+from relier.store.rights import rights
 from relier.store.willingness import unwillingness
 
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.2
+_SHOWN = 6
 
 
 class Finding(NamedTuple):
@@ -34,33 +37,61 @@ class Finding(NamedTuple):
     fix: str
 
 
-def findings(broker: Broker) -> list[Finding]:
-    """Look at the server.
+def version(broker: Broker) -> Finding:
+    """Look how old the server is.
 
     Raises:
-        RedisConnectionError: it cannot be reached.
         UnsupportedServerError: it is too old.
     """
-    version = broker.store.check_server()
-    return [
-        Finding("version", True, version, ""),
-        _setting(
-            broker,
-            "persistence",
-            "appendonly",
-            "yes",
-            "switch AOF on: `CONFIG SET appendonly yes` and `appendonly yes` in redis.conf; "
-            "without it a restart of Redis loses tasks",
-        ),
-        _setting(
-            broker,
-            "eviction",
-            "maxmemory-policy",
-            "noeviction",
-            "`CONFIG SET maxmemory-policy noeviction` and the same in redis.conf; any other "
-            "policy lets Redis delete tasks when memory is short",
-        ),
-    ]
+    return Finding("version", True, broker.store.check_server(), "")
+
+
+def permissions(broker: Broker) -> Finding:
+    """Look whether the user of the URL may do all that relier does."""
+    found = rights(broker.store)
+    whose = f"user {found.user!r}" if found.user else "this user"
+    if found.enough:
+        return Finding("rights", True, f"{whose} may run every command that is needed", "")
+    lacking = [*found.patterns, *found.forbidden]
+    more = f" and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
+    return Finding(
+        "rights",
+        False,
+        f"{whose} may not use {', '.join(lacking[:_SHOWN])}{more}",
+        f"as an administrator of Redis: {found.grant} (and ACL SAVE, or the same in the ACL file)",
+    )
+
+
+def persistence(broker: Broker) -> Finding:
+    """Look whether a restart of the server would lose tasks."""
+    return _setting(
+        broker,
+        "persistence",
+        "appendonly",
+        "yes",
+        "switch AOF on: `CONFIG SET appendonly yes` and `appendonly yes` in redis.conf; "
+        "without it a restart of Redis loses tasks",
+    )
+
+
+def eviction(broker: Broker) -> Finding:
+    """Look whether the server would delete tasks to make room."""
+    return _setting(
+        broker,
+        "eviction",
+        "maxmemory-policy",
+        "noeviction",
+        "`CONFIG SET maxmemory-policy noeviction` and the same in redis.conf; any other "
+        "policy lets Redis delete tasks when memory is short",
+    )
+
+
+LOOKS: Mapping[str, Callable[[Broker], Finding]] = {
+    "version": version,
+    "rights": permissions,
+    "persistence": persistence,
+    "eviction": eviction,
+}
 
 
 def await_willingness(broker: Broker, on_wait: Callable[[], None]) -> None:
@@ -90,13 +121,22 @@ def preflight(broker: Broker) -> None:
     Raises:
         ConfigurationError: AOF is off, the eviction policy is not noeviction, or (in development,
             too) checkpoints cannot be written to their folder.
+        RedisPermissionError: the user of the URL may not run all that the scripts run (in
+            development, too: a script that is stopped halfway leaves half a move behind).
+        UnsupportedServerError: the server is too old.
     """
     if broker.checkpoint_files is not None:
         broker.checkpoint_files.check()
-    wrong = [finding for finding in findings(broker) if finding.ok is False]
+    found = [look(broker) for look in LOOKS.values()]
+    wrong = {finding.name: finding for finding in found if finding.ok is False}
+    if "rights" in wrong:
+        raise RedisPermissionError(
+            f"Redis at {broker.address.public}: {wrong['rights'].found}. Grant it, "
+            f"{wrong['rights'].fix}"
+        )
     if not wrong:
         return
-    text = "; ".join(f"{finding.found}: {finding.fix}" for finding in wrong)
+    text = "; ".join(f"{finding.found}: {finding.fix}" for finding in wrong.values())
     if broker.settings.env == "development":
         logger.warning("Redis at %s may lose tasks: %s", broker.address.public, text)
         return
@@ -106,10 +146,29 @@ def preflight(broker: Broker) -> None:
     )
 
 
-def _setting(broker: Broker, name: str, parameter: str, wanted: str, fix: str) -> Finding:
+_IN_INFO = {"appendonly": "aof_enabled", "maxmemory-policy": "maxmemory_policy"}
+"""Where INFO tells what CONFIG GET may not: hosted servers often forbid CONFIG."""
+
+
+def parameter(broker: Broker, name: str) -> str | None:
+    """Return one of the server's settings; None when it does not tell."""
+    redis = broker.store.redis
     try:
-        found = str(broker.store.redis.config_get(parameter).get(parameter, ""))
+        return str(redis.config_get(name).get(name, ""))
     except exceptions.ResponseError:
-        # Hosted servers often forbid CONFIG; they also document what they run.
-        return Finding(name, None, f"{parameter} cannot be read", "check it with your provider")
-    return Finding(name, found == wanted, f"{parameter} is {found!r}", fix)
+        pass  # asked of INFO instead
+    if name not in _IN_INFO:
+        return None
+    try:
+        found = str(redis.info().get(_IN_INFO[name], ""))
+    except exceptions.NoPermissionError as error:
+        judge(error, broker.address, out_of_time=True)
+        raise
+    return {"": None, "0": "no", "1": "yes"}.get(found, found)
+
+
+def _setting(broker: Broker, name: str, setting: str, wanted: str, fix: str) -> Finding:
+    found = parameter(broker, setting)
+    if found is None:
+        return Finding(name, None, f"{setting} cannot be read", "check it with your provider")
+    return Finding(name, found == wanted, f"{setting} is {found!r}", fix)

@@ -1,6 +1,7 @@
 """Read what is there, for people. Reading changes nothing, is bounded, and needs no script.
 
-Nothing here scans the keyspace: the registries of queues and workers lead to every key.
+Nothing here scans the keyspace, `health` apart: the registries of queues and workers lead to every
+other key.
 """
 
 from relier.store.reading.claims import HeldClaim, held, parcels

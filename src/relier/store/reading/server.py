@@ -13,6 +13,13 @@ from relier.store.address import Address
 from relier.store.client import Store, judge
 from relier.store.reading.replies import PAGE, redis_of, text
 
+_UNWELCOME = (
+    exceptions.AuthenticationError,
+    exceptions.AuthorizationError,
+    exceptions.NoPermissionError,
+    exceptions.ReadOnlyError,
+)
+
 
 @contextmanager
 def answered(address: Address) -> Iterator[None]:
@@ -20,11 +27,12 @@ def answered(address: Address) -> Iterator[None]:
 
     Raises:
         RedisConnectionError: the server is away, silent, or refuses our credentials.
+        RedisPermissionError: it does not let this user do that.
         RelierError: it refuses a command.
     """
     try:
         yield
-    except (exceptions.AuthenticationError, exceptions.AuthorizationError) as error:
+    except _UNWELCOME as error:
         judge(error, address, out_of_time=True)
     except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
         raise RedisConnectionError(

@@ -1,0 +1,1 @@
+"""Is this server, with this fleet and this app, fit to keep the guarantees?"""
