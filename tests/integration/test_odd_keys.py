@@ -3,62 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
 
 from relier import idempotency_lock, rl_task
 from relier.errors import ConfigurationError
-from relier.protocol.identity import Claim, Identity
-from relier.store import claiming, locking, publishing, reaping, running
+from relier.store import locking, reaping, running
 from relier.store.address import Address
 from relier.store.client import Store
 from relier.store.embedded import EmbeddedServer
-from relier.store.keys import Keys
-from relier.store.publishing import Outgoing
-from relier.store.running import Kept, Started
-
-KEYS, KEY = Keys(), "pay:1"
-HOUR_MS = 3_600_000
-
-
-class Bench:
-    """One server's scripts, and a worker called w."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.redis: Any = store.redis
-        store.run(claiming.hello(KEYS, "w", {"epoch": 1}))
-
-    def push(self, task: str, queue: str) -> None:
-        out = Outgoing(task, f"t-{task}", 0, "", 0, "name", f"raw {task}")
-        self.store.run(publishing.enqueue(KEYS, queue, [out]))
-
-    def claim(self, queue: str) -> Claim:
-        harvest = self.store.run_once(claiming.claim(KEYS, "w", 1, [queue], 1, [""]))
-        return harvest.claimed[0].claim
-
-    def start(self, claim: Claim, task: str, key: str = KEY) -> Started:
-        who = Identity(task, f"t-{task}", 0, "name")
-        return self.store.run(
-            running.start(
-                KEYS, claim, who, own_limit=None, max_resurrections=5, idempotency_key=key
-            )
-        )
-
-    def begin(self, task: str, queue: str, key: str = KEY) -> Claim:
-        self.push(task, queue)
-        claim = self.claim(queue)
-        assert self.start(claim, task, key).verdict == "run"
-        return claim
-
-    def duplicate(self, task: str, queue: str) -> None:
-        self.push(task, queue)
-        assert self.start(self.claim(queue), task).verdict == "parked"
-
-    def sweep(self, *queues: str) -> bool:
-        return self.store.run(reaping.sweep(KEYS, KEYS.idempotency(KEY), queues))
+from relier.store.running import Kept
+from support.bench import HOUR_MS, KEY, KEYS, Bench
 
 
 @pytest.fixture
@@ -138,7 +94,7 @@ def test_leaving_a_lock_says_the_same_when_asked_again(bench: Bench) -> None:
         return bench.store.run(locking.lock(KEYS, "pay", token, HOUR_MS, None)).verdict
 
     def unlock(token: str) -> bool:
-        return bench.store.run(locking.unlock(KEYS, "pay", token, b"", HOUR_MS))
+        return bench.store.run(locking.unlock(KEYS, "pay", token, b"", HOUR_MS, None))
 
     assert lock("first") == "mine"
     assert [unlock("first"), unlock("first")] == [True, True]
@@ -147,6 +103,30 @@ def test_leaving_a_lock_says_the_same_when_asked_again(bench: Bench) -> None:
     assert lock("second") == "mine"
     assert lock("third") == "busy"
     assert unlock("second")
+
+
+def test_a_task_of_a_worker_that_is_being_reaped_guards_nothing(bench: Bench) -> None:
+    one, two = bench.begin("a", "one", "pay:1"), bench.begin("b", "one", "pay:2")
+
+    def lock(name: str, token: str) -> str:
+        return bench.store.run(locking.lock(KEYS, name, token, HOUR_MS, one)).verdict
+
+    def unlock(token: str) -> bool:
+        return bench.store.run(locking.unlock(KEYS, "pay", token, b"paid", HOUR_MS, one))
+
+    assert lock("pay", "first") == "mine"
+    # A first batch: it marks the worker, and takes the younger claim.
+    rules = reaping.ReapRules(5, 15, 1, 0, "", b"", b"")
+    suspect = reaping.Suspect("w", "", "")
+    assert bench.store.run(reaping.reap(KEYS, suspect, ["one"], "dead", rules)).status == "more"
+    claims = KEYS.claims("one", "w")
+    assert bench.redis.hexists(claims, one.number), "it has still to be moved"
+    assert not bench.redis.hexists(claims, two.number)
+    assert lock("other", "second") == "stale"
+    assert lock("pay", "first") == "stale", "a renewal, too"
+    assert not unlock("first")
+    assert bench.redis.hget(KEYS.lock("pay"), "v") is None
+    assert not bench.redis.exists(KEYS.lock("other"))
 
 
 @pytest.mark.parametrize("ttl", [float("inf"), float("nan"), 1e18])

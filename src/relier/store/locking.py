@@ -36,12 +36,18 @@ def lock(keys: Keys, name: str, token: str, lease_ms: int, claim: Claim | None) 
         claim: of the task in which the block runs: then the lock lives as long as that.
     """
     claims, number = (keys.claims(claim.queue, claim.worker), claim.number) if claim else ("", "")
-    return Operation(_LOCK, [keys.lock(name)], [token, lease_ms, claims, number], _asked)
+    return Operation(_LOCK, _keys(keys, name, claim), [token, lease_ms, claims, number], _asked)
 
 
-def unlock(keys: Keys, name: str, token: str, result: bytes, ttl_ms: int) -> Operation[bool]:
+def unlock(
+    keys: Keys, name: str, token: str, result: bytes, ttl_ms: int, claim: Claim | None
+) -> Operation[bool]:
     """Leave a lock, with a result or (b"") without one; False when it was not ours any more."""
-    return Operation(_UNLOCK, [keys.lock(name)], [token, result, ttl_ms], bool)
+    return Operation(_UNLOCK, _keys(keys, name, claim), [token, result, ttl_ms], bool)
+
+
+def _keys(keys: Keys, name: str, claim: Claim | None) -> list[str]:
+    return [keys.lock(name), keys.worker(claim.worker)] if claim else [keys.lock(name)]
 
 
 def _asked(reply: list[Any]) -> Asked:

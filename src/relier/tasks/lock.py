@@ -177,7 +177,9 @@ class idempotency_lock:  # noqa: N801 - used as a context manager
 
     def _leave(self, *, failed: bool) -> Operation[bool]:
         result = b"" if failed else self._result
-        return locking.unlock(self._broker.keys, self._name, self._token, result, self._ttl_ms)
+        return locking.unlock(
+            self._broker.keys, self._name, self._token, result, self._ttl_ms, self._claim
+        )
 
     def _is_in(self, asked: Asked) -> bool:
         """Read the server's answer; False: ask again."""

@@ -16,6 +16,7 @@ if not alive(KEYS[1]) then return 0 end
 local mine = redis.call('HMGET', KEYS[2], n, 's:' .. n, 'o:' .. n)
 if not mine[1] or mine[2] or mine[3] then return 0 end
 expect(KEYS[3], 'zset')
+expect(KEYS[6], 'hash')
 expect(KEYS[7], 'hash')
 local now = int(now_us() / 1000)
 local id, letter = to_dead(KEYS[3], KEYS[4], ARGV[3], worker .. '-' .. n, mine[1], now, {unpack(ARGV, 5)})

@@ -17,6 +17,7 @@ local entry = redis.call('HMGET', KEYS[1], 'epoch', 'dying', 'last')
 if not entry[1] or entry[2] then return {0, -1} end
 if entry[1] ~= ARGV[1] then return {-1, -1} end
 
+expect(KEYS[2], 'set')
 local at_us = now_us()
 local now_ms = math.floor(at_us / 1000)
 local number = math.max(tonumber(entry[3] or 0), at_us)

@@ -14,6 +14,7 @@
 expect(KEYS[1], ARGV[3])
 expect(KEYS[4], 'set')
 if redis.call('GET', KEYS[5]) == 'done' then return 'done' end
+local size, added = tonumber(redis.call('GET', KEYS[3]) or ''), tonumber(redis.call('GET', KEYS[2]) or 0)
 -- What a failed use of the same chord left is not counted again.
 if redis.call('EXISTS', KEYS[4]) == 0 then redis.call('DEL', KEYS[1]) end
 if redis.call('SADD', KEYS[4], ARGV[1]) == 1 then
@@ -28,8 +29,7 @@ if ARGV[5] ~= '0' then
   if ARGV[6] ~= '0' then redis.call('EXPIRE', KEYS[6], ARGV[6]) end
 end
 
-local size = tonumber(redis.call('GET', KEYS[3]) or '')
 local count = redis.call(ARGV[3] == 'zset' and 'ZCARD' or 'LLEN', KEYS[1])
-if not size or count ~= size + tonumber(redis.call('GET', KEYS[2]) or 0) then return 'counted' end
+if not size or count ~= size + added then return 'counted' end
 redis.call('SET', KEYS[5], ARGV[7], 'NX', 'EX', ARGV[8])
 return redis.call('GET', KEYS[5]) == ARGV[7] and 'complete' or 'taken'

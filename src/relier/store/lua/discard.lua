@@ -5,6 +5,7 @@
 -- returns how many were ended; started ones stay
 --@include event
 --@include life
+--@include parcel
 --@include worker
 if not alive(KEYS[1]) then return 0 end
 local ended = 0
@@ -15,7 +16,8 @@ for i = 1, #KEYS - 3 do
     redis.call('HDEL', KEYS[2], n)
     ended = ended + 1
     if id ~= '' then
-      if end_unstarted(KEYS[3 + i], token, 'e') then
+      -- They end together: a record that is none must not keep the others.
+      if not misfit(KEYS[3 + i], 'hash') and end_unstarted(KEYS[3 + i], token, 'e') then
         redis.call('HDEL', KEYS[3 + i], 'cp', 'cd')
         redis.call('PEXPIRE', KEYS[3 + i], ARGV[2])
       end

@@ -11,20 +11,25 @@
 --@include replay
 --@include worker
 if not alive(KEYS[1]) then return 0 end
+-- One that cannot go back is left, for the next time, and keeps nobody else: an error would undo nothing.
+local function no_place(parcel, saved, record)
+  if saved then return misfit(KEYS[5], 'list') end
+  return misfit(KEYS[2] .. unwrap(parcel), 'list') or misfit(record, 'hash')
+end
 local returned = 0
 for i = 4, #ARGV do
   local n = ARGV[i]
   local mine = redis.call('HMGET', KEYS[3], n, 's:' .. n, 'o:' .. n, 'k:' .. n)
   local parcel, started, saved = mine[1], mine[2], mine[3]
-  if parcel and (started or saved) then
-    local id = started and string.match(started, '^%d+|%d+|%d+|(.*)$') or ''
+  local id = started and string.match(started, '^%d+|%d+|%d+|(.*)$') or ''
+  local record = string.format(ARGV[2], id)
+  if parcel and (started or saved) and not no_place(parcel, saved, record) then
     if saved then
       local replays, generation, root, outcome = committed(saved)
       redis.call('RPUSH', KEYS[5], replay_element(replays, generation, root, outcome, parcel))
       ring(KEYS[4])
     else
       to_head(KEYS[2], KEYS[4], parcel)
-      local record = string.format(ARGV[2], id)
       local r = redis.call('HMGET', record, 's', 'w', 'c')
       if r[1] == 'r' and r[2] == ARGV[1] and r[3] == n then redis.call('HSET', record, 's', 'q', 'c', '') end
     end

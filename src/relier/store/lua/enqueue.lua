@@ -53,6 +53,7 @@ if #ARGV > HEAD + count * WIDTH then
   -- Included where it is asked: who has no limits does not pay for making its functions.
   --@include window
   --@include admission
+  expect(KEYS[1], 'set')
   local delays, seen = {}, {}
   for i = 1, count do
     -- What is known takes no slot, and neither does what the first of two alike makes known.

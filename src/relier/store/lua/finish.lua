@@ -20,7 +20,8 @@ if not alive(KEYS[1]) or not mine[1] or mine[2] then
   if r[1] == 'e' and r[2] == worker and r[3] == n then return 1 end
   return 0
 end
--- First what Redis may refuse (an expiry that is none): the claim must not be gone by then.
+-- First what Redis may refuse (a record of another type, an expiry that is none): the claim must not be gone by then.
+local r = redis.call('HMGET', KEYS[3], 'rt', 'cp')
 if ARGV[7] ~= '' then
   if ARGV[6] == '0' then
     redis.call('SET', KEYS[5], ARGV[7])
@@ -32,7 +33,6 @@ end
 redis.call('HDEL', KEYS[2], n, 's:' .. n, 'k:' .. n)
 if mine[3] then let_go(mine[3], worker, n, ARGV[8], ARGV[9]) end
 redis.call('HSET', KEYS[3], 's', 'e', 'w', worker, 'c', n)
-local r = redis.call('HMGET', KEYS[3], 'rt', 'cp')
 if r[2] then redis.call('HDEL', KEYS[3], 'cp', 'cd') end
 rest(KEYS[3], r[1], ARGV[5])
 redis.call('HINCRBY', KEYS[1], counter(ARGV[4]), 1)

@@ -3,6 +3,8 @@
 -- KEYS  1 worker entry (hash)  2 workers (set)  3.. its claims (hash), one per queue
 -- ARGV  1 worker id
 -- returns 1 removed, 0 it still holds claims and stays for the resurrector
+--@include parcel
+expect(KEYS[2], 'set')
 for i = 3, #KEYS do
   if redis.call('EXISTS', KEYS[i]) == 1 then return 0 end
 end

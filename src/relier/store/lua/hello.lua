@@ -3,6 +3,8 @@
 -- KEYS  1 worker entry (hash)  2 workers (set)
 -- ARGV  1 worker id; then field, value, ... for the entry (epoch among them)
 -- returns 1
+--@include parcel
+expect(KEYS[2], 'set')
 if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 end

@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
 -- lock: ask for a key that guards a block of code, or keep it for longer. Asked again by its owner, it says the same.
--- KEYS  1 lock (hash)
+-- KEYS  1 lock (hash)  2 entry of the worker in which the task runs (hash; only in a task)
 -- ARGV  1 token of this use  2 lease ms  3 claims under which the block runs (hash; its name is not in KEYS, as those of
 --       other workers' claims), or '' outside a task  4 claim
 -- returns {'mine'}; {'done', result}; {'busy', ms after which to ask again at the latest}; {'own'} this very task holds it;
 --         {'stale'} the claim is not this process's any more, or this use of the lock has ended
 --@include clock
+--@include worker
 local MOST_WAIT_MS, FORGOTTEN_MS = 1000, 30 * 24 * 3600 * 1000
 local lock = redis.call('HMGET', KEYS[1], 'v', 't', 'claims', 'c', 'until', 'left')
 if lock[1] then return {'done', lock[1]} end
@@ -30,7 +31,7 @@ if wait_ms > 0 then return {'busy', int(math.ceil(wait_ms))} end
 
 if ARGV[3] ~= '' then
   local mine = redis.call('HMGET', ARGV[3], 's:' .. ARGV[4], 'o:' .. ARGV[4])
-  if not mine[1] or mine[2] then return {'stale'} end
+  if not alive(KEYS[2]) or not mine[1] or mine[2] then return {'stale'} end
 end
 redis.call('HSET', KEYS[1], 't', ARGV[1], 'claims', ARGV[3], 'c', ARGV[4], 'until', int(now_ms + tonumber(ARGV[2])))
 -- A claim that ended took its lock with it; what is left of that is only litter.

@@ -18,6 +18,7 @@
 --@include idem
 --@include giveback
 local PER_QUEUE = 6
+expect(KEYS[2], 'set')
 local entry = redis.call('HMGET', KEYS[1], 'epoch', 'dying', 'beat', 'client_id', 'seen', 'trial')
 local queues = {}
 for k = 5, #KEYS - 1, PER_QUEUE do
@@ -28,9 +29,11 @@ end
 if redis.call('SCARD', KEYS[5]) > #queues then return {0, 0, 0, 0, 0} end
 
 -- Started means running: a committed task is past its body and cannot have killed anybody.
-local started, pending = 0, {}
+local started, pending, status = 0, {}, 1
 for _, q in ipairs(queues) do
-  local fields, present = redis.call('HKEYS', q.claims), {}
+  local unreadable = misfit(q.claims, 'hash')
+  if unreadable then status = -3 end
+  local fields, present = unreadable and {} or redis.call('HKEYS', q.claims), {}
   for _, f in ipairs(fields) do present[f] = true end
   for _, f in ipairs(fields) do
     if string.match(f, '^%d+$') then
@@ -54,7 +57,7 @@ local rules = {worker = ARGV[1], reason = ARGV[10], record = ARGV[8], ttl_ms = A
   exhausted_b = ARGV[12], exhausted_i = ARGV[13],
   list = ARGV[11] == '1' and KEYS[3] or '', bell = KEYS[4]}
 table.sort(pending, function(a, b) return tonumber(a.n) > tonumber(b.n) end)
-local status, moved, depth_limit = 1, 0, tonumber(ARGV[5])
+local moved, depth_limit = 0, tonumber(ARGV[5])
 for _, claim in ipairs(pending) do
   if moved >= tonumber(ARGV[4]) then status = 0 break end
   if depth_limit > 0 and not misfit(claim.q.list, 'list') and redis.call('LLEN', claim.q.list) >= depth_limit then status = -2 break end

@@ -12,11 +12,17 @@ local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch'))
 if tonumber(ARGV[1]) < epoch then return -1 end
 redis.call('HSET', KEYS[1], 'epoch', ARGV[1])
 
+-- What cannot go back stays, for the next time, and keeps nobody else.
+local function fits(k, mine)
+  if mine[2] then return not misfit(KEYS[k + 3], 'list') end
+  return not misfit(KEYS[k] .. unwrap(mine[1]), 'list')
+end
+
 local held = {}
 for i = 2, #ARGV do held[ARGV[i]] = true end
 local returned = 0
 for k = 2, #KEYS, 4 do
-  local fields = redis.call('HKEYS', KEYS[k + 1])
+  local fields = misfit(KEYS[k + 1], 'hash') and {} or redis.call('HKEYS', KEYS[k + 1])
   local present, numbers = {}, {}
   for _, f in ipairs(fields) do present[f] = true end
   for _, f in ipairs(fields) do
@@ -27,15 +33,18 @@ for k = 2, #KEYS, 4 do
   table.sort(numbers, function(a, b) return tonumber(a) > tonumber(b) end)
   for _, n in ipairs(numbers) do
     local mine = redis.call('HMGET', KEYS[k + 1], n, 'o:' .. n)
-    if mine[2] then
+    local goes = fits(k, mine)
+    if goes and mine[2] then
       local replays, generation, root, outcome = committed(mine[2])
       redis.call('RPUSH', KEYS[k + 3], replay_element(replays, generation, root, outcome, mine[1]))
       ring(KEYS[k + 2])
-    else
+    elseif goes then
       to_head(KEYS[k], KEYS[k + 2], mine[1])
     end
-    redis.call('HDEL', KEYS[k + 1], n, 'o:' .. n)
-    returned = returned + 1
+    if goes then
+      redis.call('HDEL', KEYS[k + 1], n, 'o:' .. n)
+      returned = returned + 1
+    end
   end
 end
 return returned

@@ -38,6 +38,11 @@ end
 
 local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token, 'k', 'y', 'cp', 'x', 'u', 'om')
 local function wait_for_key()
+  expect_room_behind(ARGV[15], KEYS[7], ARGV[7])
+  if mine[2] then
+    redis.call('HDEL', KEYS[2], 's:' .. n)
+    if r[1] then redis.call('HSET', KEYS[3], 's', 'q', 'c', '', 'a', int(tonumber(r[8] or 1) - 1)) end
+  end
   park(ARGV[15], KEYS[7], KEYS[2], n, ARGV[7], mine[1])
   event(KEYS[5], 'parked', id, worker, n, ARGV[15])
   return {'parked'}
@@ -49,11 +54,7 @@ if mine[2] then
   -- have expired since. Its body did not run, and must not run beside another.
   if ARGV[15] ~= '' and not mine[4] then key, done = ask_key(ARGV[15]) end
   if key == 'free' then own_key(ARGV[15], KEYS[2], worker, n, ARGV[7]) end
-  if key == 'busy' then
-    redis.call('HDEL', KEYS[2], 's:' .. n)
-    if r[1] then redis.call('HSET', KEYS[3], 's', 'q', 'c', '', 'a', int(tonumber(starts) - 1)) end
-    return wait_for_key()
-  end
+  if key == 'busy' then return wait_for_key() end
   return hand_over(KEYS[3], r[14], of, {'run', fence, tonumber(starts), tonumber(returns), r[9] or token, of, done or '', r[15] or ''})
 end
 
@@ -84,6 +85,7 @@ end
 local at_us = now_us()
 local now_ms, again_ms = at_us / 1000, 1000
 if verdict == 'run' and state and tonumber(r[7] or 0) >= suspect_from(tonumber(own_limit ~= '' and own_limit or ARGV[11])) then
+  expect(KEYS[6], 'zset')
   local ran_ms, waits_since_ms = tonumber(r[12] or 0), tonumber(r[13] or now_ms)
   if not stand_trial(KEYS[1], KEYS[3], KEYS[2], n, now_ms, ran_ms, waits_since_ms, {unpack(ARGV, 12)}) then
     verdict, again_ms = 'busy', 250
@@ -94,9 +96,9 @@ if verdict == 'busy' then
   redis.call('HDEL', KEYS[2], n)
   return {'busy'}
 end
-if ARGV[15] ~= '' and done == '' then own_key(ARGV[15], KEYS[2], worker, n, ARGV[7]) end
-
 local fence = math.max(tonumber(redis.call('GET', KEYS[4]) or 0) + 1, at_us)
+
+if ARGV[15] ~= '' and done == '' then own_key(ARGV[15], KEYS[2], worker, n, ARGV[7]) end
 redis.call('SET', KEYS[4], int(fence))
 -- A record without a life was made by `revoke`, and is about this one; what was said of a life that ended is not.
 local revoked = (state or not r[10]) and r[15] or ''

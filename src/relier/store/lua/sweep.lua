@@ -6,6 +6,7 @@
 -- returns 1 nobody is parked there any more, 0 its owner runs, or some are left
 --@include parcel
 --@include idem
+expect(KEYS[2], 'set')
 local owner = redis.call('HMGET', KEYS[1], 'w', 'c', 'q')
 if is_owned(KEYS[1], owner[1], owner[2], owner[3]) then return 0 end
 redis.call('HDEL', KEYS[1], 'w', 'c', 'q')

@@ -10,11 +10,11 @@ local function to_replay(q, replays, generation, root, outcome, parcel)
   ring(q.bell)
 end
 
--- What is wrong with a key where a claim may have to go, or nil. Asked before anything is written: an error after the
+-- What is wrong with a key where a claim may have to go, or with its record, or nil. Asked before anything is written: an error after the
 -- blame would blame it again with each attempt.
-local function no_place(q, suffix, recovery)
+local function no_place(q, suffix, recovery, record)
   return misfit(q.list .. suffix, 'list') or misfit(q.replay, 'list') or misfit(q.scheduled, 'zset')
-    or recovery ~= '' and misfit(recovery .. suffix, 'list') or nil
+    or recovery ~= '' and misfit(recovery .. suffix, 'list') or record and misfit(record, 'hash') or nil
 end
 
 local function give_back(q, n, rules)
@@ -22,7 +22,8 @@ local function give_back(q, n, rules)
   local parcel, started, saved, key = got[1], got[2], got[3], got[4]
   if not parcel then return 'gone', '', 0 end
   local id = started and string.match(started, '^%d+|%d+|%d+|(.*)$') or ''
-  local stuck = no_place(q, string.match(parcel, '^[^|]*'), rules.list)
+  local record = started and string.format(rules.record, id)
+  local stuck = no_place(q, string.match(parcel, '^[^|]*'), rules.list, record)
   if stuck then return 'stuck', stuck, 0 end
   local verdict, returns = 'unstarted', 0
 
@@ -40,7 +41,6 @@ local function give_back(q, n, rules)
       to_head(q.list, q.bell, parcel)
     end
   else
-    local record = string.format(rules.record, id)
     local how = rules.sole == n and 'b' or rules.blame
     redis.call('HINCRBY', record, how, 1)
     local fields = redis.call('HMGET', record, 'b', 'i', 'm', 'g', 'rt', 'st', 'k')

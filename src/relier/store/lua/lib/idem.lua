@@ -28,7 +28,7 @@ local function wake_parked(idem, queues)
   local room, all = MOST_WOKEN, true
   for _, queue in ipairs(queues) do
     local list, prefix = parked_list(idem, queue)
-    local parcels = room > 0 and redis.call('LRANGE', list, 0, room - 1) or {}
+    local parcels = room > 0 and not misfit(list, 'list') and redis.call('LRANGE', list, 0, room - 1) or {}
     if not takes_all(prefix .. queue, parcels) then parcels = {} end
     for i = #parcels, 1, -1 do to_head(prefix .. queue, prefix .. 'rl:{' .. queue .. '}:bell', parcels[i]) end
     if #parcels > 0 then redis.call('LTRIM', list, #parcels, -1) end

@@ -11,11 +11,14 @@ local function own_key(idem, claims, worker, n, queue)
   redis.call('HSET', claims, 'k:' .. n, idem)
 end
 
--- Let a claimed message wait behind a key until its owner's claim ends.
+local function expect_room_behind(idem, index, queue)
+  expect((parked_list(idem, queue)), 'list')
+  expect(index, 'set')
+end
+
+-- Let a claimed message wait behind a key until its owner's claim ends. The caller has asked whether there is room.
 local function park(idem, index, claims, n, queue, parcel)
-  local list = parked_list(idem, queue)
-  expect(list, 'list')
-  redis.call('RPUSH', list, parcel)
+  redis.call('RPUSH', (parked_list(idem, queue)), parcel)
   redis.call('HSET', idem, 'p:' .. queue, '1')
   redis.call('SADD', index, idem)
   redis.call('HDEL', claims, n)
