@@ -6,10 +6,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 FAST := $(wildcard tests/unit tests/model)
-REAL := $(wildcard tests/integration tests/faults)
+# The longer files first, so that the cores end together.
+REAL := $(wildcard tests/faults tests/integration)
+SCRIPTS := $(wildcard tests/model/test_machine.py)
 TYPED := src/relier $(wildcard tests/typing)
-# A file at a time per core: each process has a server and workers of its own.
-PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+# A file at a time per process, which has a server and workers of its own. More of them than cores
+# (see tests/conftest.py): they wait for much of what they do.
+PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-integration test-fast check lint format types bench env-example clean
@@ -33,10 +36,10 @@ check: lint types test-fast ## everything quick: run it before every commit
 test: check ## everything, on Valkey and then on Redis
 	@echo "test: real servers and workers, on the embedded Valkey"
 	@RELIER_TEST_SERVER=valkey $(PYTEST) $(REAL)
-	@# slow: series that say nothing new on another server (the demo, the bench, crashes of each pool)
+	@# slow: what says nothing new on another server (the demo, the bench, each pool's way to stop)
 	@if command -v redis-server >/dev/null; then \
 		echo "test: the same on $$(redis-server --version | cut -d' ' -f1-3)"; \
-		RELIER_TEST_SERVER=redis $(PYTEST) -m 'not slow' $(REAL); \
+		RELIER_TEST_SERVER=redis $(PYTEST) -m 'not slow' $(SCRIPTS) $(REAL); \
 	else \
 		echo "test: SKIPPED the leg on Redis: no redis-server on PATH (apt-get install redis-server)"; \
 	fi

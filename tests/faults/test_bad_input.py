@@ -170,6 +170,7 @@ def test_a_key_of_another_type_stops_its_own_queue_only(listening: Scene) -> Non
     assert [scene.journal.count("ran", f"beside {n}") for n in range(20)] == [1] * 20
 
 
+@pytest.mark.slow
 def test_a_bell_of_another_type_stops_its_own_queue_only(listening: Scene) -> None:
     scene, bell = listening, listening.keys.bell(ODD_QUEUE)
     scene.redis.set(bell, "no bell")
@@ -230,6 +231,7 @@ async def test_arguments_that_cannot_be_serialised_enqueue_nothing(listening: Sc
     assert scene.journal.count("ran", "sound") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("absence", ["refuses", "stays silent"])
 async def test_a_dispatch_without_redis_ends_within_the_timeout(
     absence: str, session_server: EmbeddedServer
@@ -319,6 +321,7 @@ def test_a_full_server_refuses_new_tasks_and_lets_running_ones_end(own_scene: Sc
     assert worker.running
 
 
+@pytest.mark.slow
 def test_two_workers_of_one_name_are_two_workers(own_scene: Scene) -> None:
     scene = own_scene
     one = scene.worker("same", concurrency=1, options=ONE_AT_A_TIME)

@@ -87,6 +87,7 @@ def test_poison_runs_so_often_and_no_more(scene: Scene) -> None:
     assert worker.running
 
 
+@pytest.mark.slow
 def test_a_task_that_takes_its_worker_down_leaves_the_innocent_alive(scene: Scene) -> None:
     fleet: list[Worker] = []
 

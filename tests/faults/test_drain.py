@@ -18,7 +18,7 @@ from relier.cli.main import rl
 from support.proxy import Proxy
 from support.worker import Worker
 
-POOLS = ["prefork", "threads", "solo"]
+POOLS = ["prefork", *(pytest.param(pool, marks=pytest.mark.slow) for pool in ("threads", "solo"))]
 QUICK = ("--without-mingle", "--without-gossip")
 LONG_S = 60.0
 """A grace that no test waits for, and what a task of the issue's second kind lasts."""
@@ -102,6 +102,7 @@ def test_rolling_deploys_lose_and_repeat_nothing(scene: Scene) -> None:
     assert all(f"{len(long)} handed off" in account(worker) for worker in fleet[:-1])
 
 
+@pytest.mark.slow
 def test_what_ends_in_time_is_not_stopped(scene: Scene) -> None:
     first = drainer(scene)
     scene.push("hold", "patient")
@@ -136,6 +137,7 @@ def test_what_relier_does_not_protect_ends_as_celery_has_it(scene: Scene, pool: 
     assert scene.waiting() == 1, "only the held one"
 
 
+@pytest.mark.slow
 def test_celerys_remote_shutdown_is_a_drain(scene: Scene) -> None:
     held = scene.push("hold", "long")
     worker = drainer(scene, grace_s=2)
@@ -162,9 +164,9 @@ def test_an_idle_worker_ends_at_once(scene: Scene, pool: str) -> None:
     [
         ("prefork", ["SIGTERM", "SIGTERM"], 0),
         ("prefork", ["SIGINT", "SIGINT"], 1),
-        ("prefork", ["SIGQUIT"], 1),
-        ("threads", ["SIGTERM", "SIGTERM"], 0),
-        ("solo", ["SIGQUIT"], 1),
+        pytest.param("prefork", ["SIGQUIT"], 1, marks=pytest.mark.slow),
+        pytest.param("threads", ["SIGTERM", "SIGTERM"], 0, marks=pytest.mark.slow),
+        pytest.param("solo", ["SIGQUIT"], 1, marks=pytest.mark.slow),
     ],
 )
 def test_who_insists_has_everything_handed_over_now(
@@ -288,6 +290,7 @@ def test_drain_from_afar_streams_the_account(scene: Scene, pool: str) -> None:
     assert scene.returns(held) == (0, 0)
 
 
+@pytest.mark.slow
 def test_drain_from_afar_drains_all_and_tells_a_program(scene: Scene) -> None:
     task_id = scene.push("work", "brief", 1.0)
     fleet = [drainer(scene, name, wait_ready=False) for name in ("left", "right")]
@@ -304,6 +307,7 @@ def test_drain_from_afar_drains_all_and_tells_a_program(scene: Scene) -> None:
     assert order(scene).stdout == "There are no workers.\n"
 
 
+@pytest.mark.slow
 def test_drain_from_afar_says_when_a_worker_dies_of_it(scene: Scene) -> None:
     scene.push("hold", "long")
     worker = drainer(scene)
@@ -318,6 +322,7 @@ def test_drain_from_afar_says_when_a_worker_dies_of_it(scene: Scene) -> None:
     assert "first@test has not accounted" in done.stdout
 
 
+@pytest.mark.slow
 def test_drain_from_afar_names_the_nearest_when_there_is_no_such_worker(scene: Scene) -> None:
     worker = drainer(scene, "harbour")
     done = order(scene, "habour")

@@ -65,6 +65,7 @@ def test_the_worker_dies_once_the_end_is_written_down(
     _assert_stopped(scene, task_id, runs=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("script", "kind"), STEPS[:2])
 def test_the_worker_dies_before_the_end_is_written_down(
     scene: Scene, proxy: Proxy, victim: Worker, script: str, kind: str
@@ -77,6 +78,7 @@ def test_the_worker_dies_before_the_end_is_written_down(
     _assert_stopped(scene, task_id, runs=2)
 
 
+@pytest.mark.slow
 def test_an_orphan_ends_itself(scene: Scene, victim: Worker) -> None:
     """Its main process is dead; the task runs elsewhere already."""
     task_id = _push(scene, "draining")

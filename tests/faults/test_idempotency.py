@@ -27,7 +27,7 @@ def parked(scene: Scene) -> int:
     return sum(scene.redis.llen(each) for each in lists)
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
 def test_one_of_many_runs_though_its_process_is_killed(scene: Scene, pool: str) -> None:
     for name in ("first", "second"):
         scene.worker(name, pool=pool, concurrency=2)
@@ -112,6 +112,7 @@ def test_a_call_without_a_key_is_refused_at_dispatch(scene: Scene) -> None:
     assert scene.journal.count("began") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["prefork", "solo"])
 def test_a_key_function_that_kills_its_process_is_bounded(scene: Scene, pool: str) -> None:
     worker = scene.worker("only", pool=pool)

@@ -74,6 +74,7 @@ def test_a_worker_dies_as_the_reply_to_its_claim_arrives(scene: Scene, proxy: Pr
     assert [scene.returns(each) for each in notes] == [(0, 0)] * 6
 
 
+@pytest.mark.slow
 def test_a_worker_that_stops_takes_nothing_any_more(scene: Scene) -> None:
     first = scene.worker("first")
     for word in ("a", "b"):
@@ -140,6 +141,7 @@ def _drain_until(connection: Connection, condition: Any) -> None:
 # -- time
 
 
+@pytest.mark.slow
 def test_no_timeout_makes_a_task_visible_again(unwise_scene: Scene) -> None:
     """The visibility timeout is 1 s; one task runs for longer, another waits for longer."""
     scene = unwise_scene
@@ -257,6 +259,7 @@ def test_a_message_returns_though_its_binding_is_gone(unwise_scene: Scene, proxy
 # -- processes
 
 
+@pytest.mark.slow
 def test_a_lost_process_is_no_endless_loop_whatever_the_settings_say(unwise_scene: Scene) -> None:
     """`task_reject_on_worker_lost` is on: stock Celery would run the poison for ever."""
     scene = unwise_scene
@@ -289,6 +292,7 @@ def test_a_dead_worker_is_noticed_though_its_pool_lives_on(scene: Scene) -> None
     assert scene.state(held) == "SUCCESS"
 
 
+@pytest.mark.slow
 def test_a_retry_that_cannot_be_published_is_published_later(own_scene: Scene) -> None:
     scene = own_scene
     scene.app = unwise.build(scene.url)

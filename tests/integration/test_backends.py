@@ -13,7 +13,9 @@ from support.kitchen import RESULT_S, Kitchen, open_kitchen
 from support.wait import wait_for
 
 
-@pytest.fixture(scope="module", params=["other database", "file"])
+@pytest.fixture(
+    scope="module", params=["other database", pytest.param("file", marks=pytest.mark.slow)]
+)
 def kitchen(
     request: pytest.FixtureRequest,
     session_server: EmbeddedServer,

@@ -24,6 +24,8 @@ TINY = Effort(
     timed=5,
     scheduled=20,
     delivery_runs=1,
+    spread_s=0.5,
+    idle_s=0.2,
     patience_s=0.5,
 )
 

@@ -172,6 +172,7 @@ def test_a_task_stopped_at_its_hard_timeout_keeps_it(base: Base) -> None:
     base.client.delete(f"rl:{{celery}}:dead:{receipt.id}", "rl:{celery}:dead")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["tardy", "atardy"])
 def test_the_hook_of_a_soft_timeout_saves_for_the_life_after_the_hard_one(
     base: Base, task: str
@@ -255,6 +256,7 @@ def test_a_server_that_forgot_the_start_does_not_make_it_stale(base: Base) -> No
     base.assert_gone(receipt.id)
 
 
+@pytest.mark.slow
 @sizes
 def test_another_worker_goes_on_with_it_in_another_pool(
     fresh_server: EmbeddedServer, tmp_path: Path, size: int
@@ -271,6 +273,7 @@ def test_another_worker_goes_on_with_it_in_another_pool(
             base.assert_gone(receipt.id)
 
 
+@pytest.mark.slow
 def test_without_a_backend_a_large_one_is_refused(
     fresh_server: EmbeddedServer, tmp_path: Path
 ) -> None:
@@ -282,6 +285,7 @@ def test_without_a_backend_a_large_one_is_refused(
     assert "RELIER_CHECKPOINT_BACKEND=filesystem" in said
 
 
+@pytest.mark.slow
 def test_a_worker_refuses_a_folder_it_cannot_write_to(
     fresh_server: EmbeddedServer, tmp_path: Path
 ) -> None:

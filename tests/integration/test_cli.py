@@ -369,6 +369,7 @@ def test_a_key_prefix_is_followed(redis_url: str) -> None:
     assert json.loads(found.stdout)["state"] == "queued"
 
 
+@pytest.mark.slow
 def test_worker_start_runs_celery_and_passes_the_rest_on(
     server: EmbeddedServer, tmp_path: Path
 ) -> None:
@@ -438,6 +439,7 @@ def test_a_resurrector_of_its_own_brings_tasks_back(
     assert said[-1] == "stopped"
 
 
+@pytest.mark.slow
 def test_the_resurrector_outlasts_its_redis(fresh_server: EmbeddedServer, tmp_path: Path) -> None:
     server, log = fresh_server, tmp_path / "resurrector.log"
     store, keys = Store(Address.parse(server.url), Keys()), Keys()

@@ -281,6 +281,7 @@ def _replay(held: Vault, replays: int, body: str) -> tuple[str, bytes]:
     return sent["headers"]["id"], raw
 
 
+@pytest.mark.slow
 def test_what_follows_from_an_outcome_is_not_read_from_a_changed_message(held: Vault) -> None:
     forged = {"task": "open", "args": ["forged"], "kwargs": {}, "options": {}}
     task_id, raw = _replay(held, 3, json.dumps([["x"], {}, {"callbacks": [forged]}]))
@@ -327,6 +328,7 @@ def test_a_letter_that_does_not_verify_is_not_laundered(held: Vault) -> None:
     wait_for(lambda: held.journal.count("opened", "vouched for") == 1, SOON_S)
 
 
+@pytest.mark.slow
 def test_unsigned_messages_run_where_no_signature_is_asked_for(held: Vault) -> None:
     held.worker.stop()
     lenient = held.start("lenient", KEY, required=False)
@@ -345,6 +347,7 @@ def test_unsigned_messages_run_where_no_signature_is_asked_for(held: Vault) -> N
         held.worker.start()
 
 
+@pytest.mark.slow
 def test_keys_are_rotated_under_a_live_fleet(held: Vault) -> None:
     held.worker.stop()
     former, present = (held.producer(secret_key=each) for each in (FORMER, KEY))

@@ -17,7 +17,7 @@ from support.worker import Worker
 SOON_S = 30.0
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
 def test_a_paused_worker_is_refused_everywhere(redis_url: str, tmp_path: Path, pool: str) -> None:
     database, gate, journal = tmp_path / "db", tmp_path / "gate", Journal(tmp_path / "journal.tsv")
     with closing(sqlite3.connect(database)) as db, db:

@@ -125,6 +125,7 @@ def deploy(server: EmbeddedServer, tmp_path: Path) -> Iterator[Deploy]:
         yield Deploy(server.url, tmp_path, stack)
 
 
+@pytest.mark.slow
 def test_old_and_new_workers_share_a_queue(deploy: Deploy) -> None:
     # The old one takes few: what it cannot run it puts off, for longer each time.
     old = deploy.worker("first", concurrency=1, options=("--prefetch-multiplier", "1"))
@@ -173,6 +174,7 @@ def test_one_call_in_two_shapes_is_one_call(deploy: Deploy) -> None:
     assert refunds == [("second", "early", "300")]
 
 
+@pytest.mark.slow
 def test_a_message_newer_than_every_worker_waits_and_is_kept_in_the_end(deploy: Deploy) -> None:
     old = deploy.worker("first")
     task_id, second = deploy.dispatch("second", "push", "ahead", "behind")
@@ -226,6 +228,7 @@ def test_a_migration_on_the_way_to_a_key_is_bounded_too(deploy: Deploy) -> None:
     assert worker.running
 
 
+@pytest.mark.slow
 def test_a_worker_with_a_gap_in_its_migrations_does_not_start(deploy: Deploy) -> None:
     worker = deploy.worker("gap", wait_ready=False)
     assert worker.wait(SOON_S) != 0

@@ -49,6 +49,8 @@ class Effort:
         timed: scheduled tasks whose lateness is measured, per repeat.
         scheduled: scheduled tasks that wait beside an idle worker.
         delivery_runs: runs of 500 tasks and 5 SIGKILLs.
+        spread_s: within how long those of a repeat come due.
+        idle_s: how long a worker is left alone before it is weighed.
         patience_s: how long to wait for what vanilla Celery may never do.
     """
 
@@ -61,6 +63,8 @@ class Effort:
     timed: int = 200
     scheduled: int = 100_000
     delivery_runs: int = 5
+    spread_s: float = 5.0
+    idle_s: float = 3.0
     patience_s: float = 10.0
 
 

@@ -16,17 +16,16 @@ _BAR_MS = 100
 _BAR_KB = 1_000
 _WORKERS = 2
 _POOL = 2
-_FIRST_S, _SPREAD_S = 1.0, 5.0
+_FIRST_S = 1.0
 _FAR_S = 3_600
 _VANILLA_SHARE = 10
-_IDLE_S = 3.0
 _DEADLINE_S = 120.0
 _SEED = 1
 
 
 def measure(lab: Lab, effort: Effort) -> list[Figure]:
     """Schedule tasks at random moments in an idle fleet; then many that stay where they are."""
-    return [_lateness(lab, effort), _weight(lab, effort.scheduled)]
+    return [_lateness(lab, effort), _weight(lab, effort)]
 
 
 def _lateness(lab: Lab, effort: Effort) -> Figure:
@@ -49,27 +48,29 @@ def _p99s_ms(lab: Lab, flavour: str, effort: Effort) -> list[float]:
     moments = random.Random(_SEED)
     found = []
     for _ in range(effort.repeats):
-        late_ms = sorted(_late_ms(lab, flavour, effort.timed, moments))
+        late_ms = sorted(_late_ms(lab, flavour, effort, moments))
         found.append(late_ms[len(late_ms) * 99 // 100])
     return found
 
 
-def _late_ms(lab: Lab, flavour: str, count: int, moments: random.Random) -> list[float]:
-    """Schedule so many tasks; return how long after its moment each one's body began."""
+def _late_ms(lab: Lab, flavour: str, effort: Effort, moments: random.Random) -> list[float]:
+    """Schedule tasks; return how long after its moment each one's body began."""
     task, due_s = lab.task(flavour, "step"), {}
-    for _ in range(count):
-        delay_s = _FIRST_S + moments.random() * _SPREAD_S
+    for _ in range(effort.timed):
+        delay_s = _FIRST_S + moments.random() * effort.spread_s
         now_s = time.monotonic()
         due_s[task.apply_async((0,), countdown=delay_s).id] = now_s + delay_s
     ids = list(due_s)
-    wait_for(lambda: lab.results(ids) == count, _DEADLINE_S, "the scheduled tasks' results")
+    wait_for(lambda: lab.results(ids) == effort.timed, _DEADLINE_S, "the scheduled tasks' results")
     began = lab.journal.entries("started")
     return [(each.at_s - due_s[each.task_id]) * 1_000 for each in began if each.task_id in due_s]
 
 
-def _weight(lab: Lab, count: int) -> Figure:
+def _weight(lab: Lab, effort: Effort) -> Figure:
+    count, idle_s = effort.scheduled, effort.idle_s
     few = count // _VANILLA_SHARE
-    vanilla_kb, relier_kb = _gain_kb(lab, VANILLA, few), _gain_kb(lab, RELIER, count)
+    vanilla_kb = _gain_kb(lab, VANILLA, few, idle_s)
+    relier_kb = _gain_kb(lab, RELIER, count, idle_s)
     return Figure(
         NAME,
         f"what {count:,} scheduled tasks add to a worker, PSS of the tree (vanilla: {few:,})",
@@ -81,14 +82,14 @@ def _weight(lab: Lab, count: int) -> Figure:
     )
 
 
-def _gain_kb(lab: Lab, flavour: str, count: int) -> float:
+def _gain_kb(lab: Lab, flavour: str, count: int, idle_s: float) -> float:
     """Return by how much an idle worker grows when so many tasks are scheduled."""
     lab.fresh()
     [worker] = _fleet(lab, flavour, 1)
     _schedule(lab, flavour, 1)  # what the first one has it load is not counted
-    before_kb = _idle_kb(lab, worker)
+    before_kb = _idle_kb(lab, worker, idle_s)
     _schedule(lab, flavour, count)
-    return _idle_kb(lab, worker) - before_kb
+    return _idle_kb(lab, worker, idle_s) - before_kb
 
 
 def _schedule(lab: Lab, flavour: str, count: int) -> None:
@@ -98,11 +99,11 @@ def _schedule(lab: Lab, flavour: str, count: int) -> None:
             task.apply_async((0,), countdown=_FAR_S, producer=producer)
 
 
-def _idle_kb(lab: Lab, worker: Worker) -> float:
+def _idle_kb(lab: Lab, worker: Worker, idle_s: float) -> float:
     """Return a worker's weight once it has taken all that it wants."""
     redis = lab.store.redis
     worker.wait_for(lambda: redis.llen(QUEUE) == 0, _DEADLINE_S, "its queue to be empty")
-    time.sleep(_IDLE_S)
+    time.sleep(idle_s)
     return worker.pss_kb()
 
 
