@@ -29,7 +29,7 @@ _COMMANDS = {
         "Bring back the tasks of dead workers, until stopped.",
     ),
     "tasks": ("relier.cli.tasks:tasks", "Tasks: list, inflight, inspect."),
-    "worker": ("relier.cli.worker:worker", "Workers: start, drain."),
+    "worker": ("relier.cli.worker:worker", "Workers: start, status, drain."),
 }
 
 

@@ -38,6 +38,10 @@ STYLES = {
     "failure": "bold red",
     "unknown": "dim",
     "paused": "bold yellow",
+    "busy": "cyan",
+    "draining": "yellow",
+    "dying": "bold red",
+    "silent": "bold red",
 }
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 
 import click
 
 from relier.cli import common
 from relier.cli.common import Asked
+from relier.cli.worker_status import chosen, status
 from relier.ops import drain as draining
 from relier.ops import fleet
 from relier.ops.drain import Fate, Outcome
@@ -24,7 +24,10 @@ _SLACK_S = 30.0
 
 @click.group()
 def worker() -> None:
-    """Workers: start, drain."""
+    """Workers: start, status, drain."""
+
+
+worker.add_command(status)
 
 
 @worker.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -87,16 +90,9 @@ def drain(asked: Asked, name: str | None, grace_s: float | None) -> int:
     return 0 if order.outcome.clean else common.FAILED
 
 
-def _chosen(found: Sequence[Worker], name: str | None) -> list[Worker]:
+def _chosen(found: tuple[Worker, ...], name: str | None) -> tuple[Worker, ...]:
     """Return the workers to drain; programs that only consume a queue by kombu have no drain."""
-    workers = [each for each in found if each.pool != "none"]
-    if name is None:
-        return workers
-    chosen = draining.named(workers, name)
-    if not chosen:
-        names = (each.name for each in workers)
-        raise common.unknown("worker", name, names, "`rl tasks inflight` shows them")
-    return chosen
+    return chosen(tuple(each for each in found if each.pool != "none"), name)
 
 
 def _say_fate(asked: Asked, fate: Fate) -> None:

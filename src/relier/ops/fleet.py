@@ -20,10 +20,13 @@ class Worker:
         size: pool processes or threads.
         queues: what it takes messages from.
         done: tasks it completed; ``failed``: those that ended as failures.
+        started_ms: since when it is a member, on the server's clock; ``seen_ms``: its last beat.
+        lease_s: for how long it may be silent before others take it for dead.
         dying: whether its claims are being brought back.
         draining: whether it was asked to stop and ends what it runs.
         grace_s: how long a drain may take there.
         killed_after_s: when its platform kills it, counted from SIGTERM; None when not known.
+        relier, celery: their versions; "" of a worker that is too old to say.
     """
 
     worker_id: str
@@ -36,10 +39,14 @@ class Worker:
     done: int
     failed: int
     started_ms: int
+    seen_ms: int
+    lease_s: float
     dying: bool
     draining: bool
     grace_s: float
     killed_after_s: float | None
+    relier: str
+    celery: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +107,12 @@ def _worker(worker_id: str, entry: Mapping[str, str]) -> Worker:
         done=int(entry.get("done") or 0),
         failed=int(entry.get("failed") or 0),
         started_ms=int(entry.get("started_ms") or 0),
+        seen_ms=int(entry.get("seen") or entry.get("started_ms") or 0),
+        lease_s=int(entry.get("hb") or 0) / 1000,
         dying="dying" in entry,
         draining="draining" in entry,
         grace_s=int(entry.get("grace") or 0) / 1000,
         killed_after_s=int(entry["killed_after"]) / 1000 if entry.get("killed_after") else None,
+        relier=entry.get("relier", ""),
+        celery=entry.get("celery", ""),
     )

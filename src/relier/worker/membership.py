@@ -17,6 +17,9 @@ from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
+import celery
+
+from relier import __version__
 from relier.errors import RedisConnectionError
 from relier.protocol.identity import Claim, mint_worker_id
 from relier.protocol.outcome import printable
@@ -151,7 +154,8 @@ class Membership:
             "pool": self.pool,
             "name": self.name or f"{os.path.basename(sys.argv[0] or 'python')}",
             "size": self.concurrency,
-            "started_ms": int(time.time() * 1000),
+            "relier": __version__,
+            "celery": celery.__version__,
             "hb": int(settings.heartbeat_ttl_s * 1000),
             "grace": int(settings.graceful_shutdown_timeout_s * 1000),
             "killed_after": "" if known is None else int(known * 1000),

@@ -1,0 +1,93 @@
+"""`rl worker` on a fleet with failures in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import Any
+
+import celery
+from click.testing import CliRunner, Result
+
+import relier
+from faults.scene import Scene
+from relier.cli.main import rl
+from relier.store import claiming
+from relier.store.address import Address
+from relier.store.client import Store
+
+QUICK = ("--without-mingle", "--without-gossip")
+
+
+def ask(scene: Scene, *arguments: str) -> Result:
+    return CliRunner().invoke(rl, ["worker", *arguments, "--url", scene.url])
+
+
+def status(scene: Scene, *arguments: str) -> list[Any]:
+    done = ask(scene, "status", *arguments, "--json")
+    assert done.exit_code == 0, done.output
+    found: list[Any] = json.loads(done.stdout)["workers"]
+    return found
+
+
+def test_status_says_what_each_worker_does(scene: Scene) -> None:
+    assert ask(scene, "status").stdout == "There are no workers.\n"
+    scene.push("hold", "long")
+    busy = scene.worker("busy", concurrency=1, options=QUICK)
+    scene.began("long")
+    scene.push("note", "behind")
+    scene.wait_claimed(2)
+    idle = scene.worker("idle", pool="solo", options=QUICK)
+    scene.wait(lambda: all(each["queues"] for each in status(scene)), "their first beats")
+    first, second = status(scene)
+    assert (first["name"], first["pid"], first["pool"], first["size"]) == (
+        "busy@test",
+        busy.pid,
+        "prefork",
+        1,
+    )
+    assert (first["state"], first["running"], first["claimed"]) == ("busy", 1, 1)
+    assert (second["name"], second["state"], second["pid"]) == ("idle@test", "idle", idle.pid)
+    assert (second["queues"], second["lease_s"]) == (["labour"], 1.5)
+    assert (first["relier"], first["celery"]) == (relier.__version__, celery.__version__)
+    assert first["uptime_ms"] > 0
+    assert first["beat_age_ms"] < 1500
+    [shown] = status(scene, "busy")
+    assert shown["worker_id"] == first["worker_id"]
+    assert "lease 1.5 s" in ask(scene, "status", "busy@test").stdout
+
+    scene.let("long")
+    scene.settle()
+    scene.wait(lambda: status(scene, "busy")[0]["done"] == 2, "its counters")
+
+
+def test_a_frozen_worker_is_silent_and_a_drained_one_says_so(scene: Scene) -> None:
+    scene.push("hold", "long")
+    worker = scene.worker("only", pool="threads", options=QUICK)
+    scene.began("long")
+    os.kill(worker.pid, signal.SIGSTOP)
+    scene.wait(lambda: status(scene)[0]["state"] == "silent", "its silence to be noticed")
+    os.kill(worker.pid, signal.SIGCONT)
+    scene.wait(lambda: status(scene)[0]["state"] == "busy", "it to be heard again")
+    worker.sigterm()
+    scene.wait(lambda: status(scene)[0]["state"] == "draining", "it to drain")
+    scene.let("long")
+    assert worker.wait() == 0
+
+
+def test_an_unknown_worker_is_status_4_with_the_nearest(scene: Scene) -> None:
+    scene.worker("harbour", pool="solo", options=QUICK)
+    done = ask(scene, "status", "habour")
+    assert done.exit_code == 4
+    assert "did you mean harbour@test?" in done.stderr
+
+
+def test_status_shows_a_thousand_workers(scene: Scene) -> None:
+    store, keys = Store(Address.parse(scene.url), scene.keys), scene.keys
+    for number in range(1000):
+        store.run(claiming.hello(keys, f"w{number}", {"epoch": 1, "queues": "a,b,c"}))
+    found = status(scene)
+    assert len(found) == 1000
+    assert ask(scene, "status").stdout.count("\n") == 1001
+    store.close()
