@@ -16,7 +16,8 @@ from faults.scene import Scene
 from integration.apps import late
 from integration.apps.late import HARD_S, SOFT_S
 from relier.errors import HardTimeoutError
-from relier.ops import deadletters
+from relier.ops import revival
+from relier.ops.revival import Order
 from relier.store.embedded import EmbeddedServer
 
 pytestmark = pytest.mark.slow  # half a minute, and the server has little to do with it
@@ -155,7 +156,9 @@ def _assert_kept(scene: Scene, kind: str) -> None:
     task_id = scene.push(kind, word)
     _assert_stopped(scene, task_id)
     broker = scene.app.relier.broker
-    assert deadletters.release(broker.store, task_id, broker.keyring)
+    letter = revival.find(broker.store, task_id)
+    assert letter is not None
+    assert revival.release(broker.store, letter, broker.keyring, Order()).released
     scene.wait(lambda: scene.state(task_id) == "SUCCESS", "its second life")
     assert scene.app.AsyncResult(task_id).get() == {"of": word}
 

@@ -92,7 +92,7 @@ def open_morgue(
     """Start a fleet of one worker in which everything dies."""
     journal = Journal(folder / "journal.tsv")
     app = Celery("sender", broker=server.url, backend=server.url, set_as_current=False)
-    Relier(app, env="development")
+    Relier(app, env="development", secret_key=(settings or {}).get("RELIER_SECRET_KEY"))
     env = {"BROKER": server.url, "MORGUE": str(folder), **journal.env, **(settings or {})}
     worker = Worker(
         "integration.apps.morgue",

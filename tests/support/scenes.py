@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from relier.protocol.admission import Rules, Tenant
+from relier.protocol.fingerprint import fingerprint
 from relier.store import (
     checkpoints,
     claiming,
@@ -33,6 +34,7 @@ CLAIMS = KEYS.claims(Q, "w")
 IDEM = KEYS.idempotency(KEY)
 PARKED = f"rl:{{two}}:parked:{KEY}"
 LETTER = KEYS.dead_letter(Q, "a")
+INDEX = (KEYS.groups(Q), KEYS.group(Q, fingerprint("", "unreadable", "")))
 
 PAUSED = (KEYS.paused(Q), KEYS.paused("two"))  # whatever stands there pauses
 STRINGS = (*PAUSED, KEYS.fence, KEYS.receipt("receipt"), KEYS.purge(Q, "batch"), RESULT)
@@ -227,7 +229,7 @@ def revive(bench: Bench) -> Operation[Any]:
     return letters.revive(KEYS, Q, "a", out("a")._replace(token="t-new"))
 
 
-def purge(bench: Bench) -> Operation[Any]:
+def purge_letters(bench: Bench) -> Operation[Any]:
     bench.store.run(bury(bench))
     at_ms = int(bench.redis.zscore(KEYS.dead(Q), "a"))
     return letters.purge(KEYS, Q, [("gone", 1), ("a", at_ms)], "old", "receipt")
@@ -326,7 +328,7 @@ SCENES = [
     Scene("reconcile", reconcile),
     Scene("disown", disown, (*OF_A_KEY, *RECORDS)),
     Scene("discard", discard, (), RECORDS),
-    Scene("bury", bury, (), (LETTER,)),
+    Scene("bury", bury, INDEX, (LETTER, *INDEX)),
     Scene("defer", defer),
     Scene("defer: the last time", lambda b: defer(b, 0), (), (LETTER,)),
     Scene("reap", reap, (*OF_A_KEY, *RECORDS), (CLAIMS,)),
@@ -334,8 +336,8 @@ SCENES = [
     Scene("reap_claim: later", lambda b: reap_claim(b, "2"), (*OF_A_KEY, *RECORDS)),
     Scene("reap_claim: exhausted", lambda b: reap_claim(b, "9"), (*OF_A_KEY, *RECORDS)),
     Scene("reap_claim: unstarted", lambda b: reaping.reap_claim(KEYS, held(b), "killed", RULES)),
-    Scene("revive", revive),
-    Scene("purge", purge, (), (LETTER,)),
+    Scene("revive", revive, INDEX, INDEX),
+    Scene("purge_letters", purge_letters, INDEX, (LETTER, *INDEX)),
     Scene("purge_waiting", purge_waiting),
     Scene("purge_waiting: later", lambda b: purge_waiting(b, HOUR_MS)),
     Scene("sweep", sweep, (*OF_A_KEY, CLAIMS)),

@@ -1,21 +1,28 @@
-"""`rl dlq`."""
+"""`rl dlq`: what is dead, as a list, by error, and one by one."""
 
 from __future__ import annotations
 
 import click
 
-from relier.cli import common, letterfilter, words
-from relier.cli.common import Asked, NotFoundError
+from relier.cli import common, dlq_purge, dlq_release, letterfilter, letters, words
+from relier.cli.common import Asked
 from relier.ops import deadletters, fleet, lettergroups, lettersearch
 from relier.ops.lettergroups import Groups
 from relier.ops.lettersearch import Filter, Listing, Position
-
-_RAW_SHOWN = 2000
 
 
 @click.group()
 def dlq() -> None:
     """Dead letters: tasks that were given up, with the reason and the history."""
+
+
+for each in (
+    dlq_release.release,
+    dlq_release.retry,
+    dlq_release.retry_all,
+    dlq_purge.purge,
+):
+    dlq.add_command(each)
 
 
 @dlq.command("list")
@@ -39,6 +46,7 @@ def list_(asked: Asked, group: bool, chosen: Filter, limit: int, cursor: str | N
     if group and cursor:
         raise click.UsageError("--cursor goes on in a list of letters: leave out --group")
     store = asked.broker.store
+    letterfilter.check(store, chosen)
     if group:
         groups = lettergroups.groups(store, chosen, limit=limit)
         if not asked.answer(groups):
@@ -78,22 +86,7 @@ def _print_groups(found: Groups) -> None:
     if not found.rows:
         console.print("No dead letters." if not found.letters else "No such dead letters.")
     else:
-        wide = console.width >= words.WIDE
-        rows = [
-            (
-                f"{each.count:,}",
-                words.ago(each.first_ms, found.now_ms),
-                words.ago(each.last_ms, found.now_ms),
-                each.reason,
-                each.task,
-                *((each.error,) if wide else ()),
-                each.fingerprint,
-                each.example_id,
-            )
-            for each in found.rows
-        ]
-        headers = ("count", "first", "last", "reason", "task", *(("error",) if wide else ()))
-        console.print(words.table((*headers, "fingerprint", "example"), rows))
+        letterfilter.print_groups(found.rows, found.now_ms)
     if found.looked_at < found.total:
         looked = f"{found.looked_at:,} of {found.total:,} errors"
         console.print(f"Looked at the {looked} that most letters died of.")
@@ -108,75 +101,21 @@ def _print_groups(found: Groups) -> None:
 
 @dlq.command()
 @click.argument("letter_id", metavar="ID")
+@click.option("--full", is_flag=True, help="All of its arguments, message and saved state.")
 @common.command
-def inspect(asked: Asked, letter_id: str) -> None:
-    """Show one dead letter: why, its message, and what happened to it."""
-    store = asked.broker.store
-    found = deadletters.inspect(store, letter_id, asked.broker.keyring)
-    if found is None:
-        raise _unknown(letter_id)
-    if asked.answer(found):
-        return
-    names = {member.worker_id: member.name for member in fleet.workers(store)}
-    console = common.console()
-    pairs = [
-        ("dead letter", found.letter_id),
-        ("task", found.name),
-        ("queue", found.queue),
-        ("died", f"{words.clock(found.at_ms)} ({words.ago(found.at_ms, found.now_ms)})"),
-        ("reason", found.reason),
-        ("error", found.error),
-        ("args", found.args),
-        ("kwargs", found.kwargs if found.kwargs != "{}" else ""),
-        ("retries", found.retries or ""),
-        ("schema version", found.schema_version or ""),
-        ("signature", words.signature(found.signature)),
-        ("size", f"{found.size_bytes:,} bytes"),
-        ("checkpoint", words.checkpoint(found.checkpoint, found.now_ms)),
-        ("message", "" if found.readable else found.raw[:_RAW_SHOWN]),
-    ]
-    console.print(words.facts(pairs))
-    if found.traceback:
-        shown = words.safe(found.traceback.rstrip(), lines=True)
-        console.print("\n" + shown, markup=False, soft_wrap=True)
-    if found.timeline:
-        console.print()
-        console.print(words.timeline(found.timeline, names))
-    console.print()
-    hint = "" if found.readable else " --raw"
-    console.print(
-        f"`rl dlq release {found.letter_id}{hint}` gives it another life.", soft_wrap=True
-    )
+def inspect(asked: Asked, letter_id: str, full: bool) -> None:
+    """Show one dead letter: why, with what, and what happened to it.
 
-
-@dlq.command()
-@click.argument("letter_id", metavar="ID")
-@click.option("--raw", is_flag=True, help="Put a message that cannot be read back as it came.")
-@click.option("--trust", is_flag=True, help="Vouch for a message whose signature does not verify.")
-@common.command
-def release(asked: Asked, letter_id: str, raw: bool, trust: bool) -> int:
-    """Put a dead letter back into its queue, as a new life of its task."""
+    \b
+    Example: rl dlq inspect 9b2f1c1e-0c1d-4b7e-9c0a-2f64b8d1a3c7 --full
+    """
     broker = asked.broker
-    found = deadletters.release(broker.store, letter_id, broker.keyring, raw=raw, trust=trust)
+    found = deadletters.inspect(
+        broker.store, letter_id, broker.keyring, files=broker.checkpoint_files, whole=full
+    )
     if found is None:
-        raise _unknown(letter_id)
-    if asked.answer(found):
-        return 0 if found.released else common.FAILED
-    if found.alive:
-        raise NotFoundError(
-            f"{letter_id} was dispatched anew and lives: wait until it has ended "
-            f"(`rl tasks inspect {letter_id}`), then release the letter"
-        )
-    if not found.released:
-        raise NotFoundError(f"{letter_id} has just been released by somebody else")
-    common.console().print(
-        f"Released {found.name or 'a message'} {letter_id} to queue {found.queue}.", soft_wrap=True
-    )
-    return 0
-
-
-def _unknown(letter_id: str) -> NotFoundError:
-    return NotFoundError(
-        f"there is no dead letter {letter_id}: `rl dlq list` shows those there are, "
-        f"`rl tasks inspect {letter_id}` where else the task may be"
-    )
+        raise letters.unknown(broker.store, letter_id)
+    if asked.answer(found if full else letters.shortened(found)):
+        return
+    names = {member.worker_id: member.name for member in fleet.workers(broker.store)}
+    letters.show(common.console(), found, names, full=full)

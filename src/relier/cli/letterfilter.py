@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
-from relier.cli import words
+from relier.cli import common, words
 from relier.cli.ages import age_ms
+from relier.ops import queues
+from relier.ops.lettergroups import Group
 from relier.ops.lettersearch import Filter
+from relier.store.client import Store
 
 _OPTIONS = {
     "task": "TASK",
@@ -65,6 +69,57 @@ def chosen(function: Callable[..., Any]) -> Callable[..., Any]:
         )
 
     return wrapped
+
+
+def check(store: Store, filtered: Filter) -> None:
+    """Refuse a queue that nobody knows.
+
+    Raises:
+        NotFoundError: with the names that are like it.
+    """
+    if filtered.queue and not queues.is_known(store, filtered.queue):
+        hint = "`rl queue list` shows those there are"
+        raise common.unknown("queue", filtered.queue, queues.known(store), hint)
+
+
+def print_groups(groups: Sequence[Group], now_ms: int) -> None:
+    """Print errors, one a line; nothing for none."""
+    if not groups:
+        return
+    console = common.console()
+    wide = console.width >= words.WIDE
+    rows = [
+        (
+            f"{each.count:,}",
+            words.ago(each.first_ms, now_ms),
+            words.ago(each.last_ms, now_ms),
+            each.reason,
+            each.task,
+            *((each.error,) if wide else ()),
+            each.fingerprint,
+            each.example_id,
+        )
+        for each in groups
+    ]
+    headers = ("count", "first", "last", "reason", "task", *(("error",) if wide else ()))
+    console.print(words.table((*headers, "fingerprint", "example"), rows))
+
+
+@contextmanager
+def accounted(begun: Callable[[], object], show: Callable[[], None]) -> Iterator[None]:
+    """Say what was done to many letters, also where it ends half way.
+
+    Args:
+        begun: whether anything was done.
+        show: says it.
+    """
+    try:
+        yield
+    except BaseException:
+        if begun():
+            show()
+        raise
+    show()
 
 
 def said(filtered: Filter) -> str:

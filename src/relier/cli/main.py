@@ -21,7 +21,7 @@ _COMMANDS = {
     ),
     "bench": ("relier.cli.bench:bench", "Measure relier beside vanilla Celery."),
     "demo": ("relier.cli.demo:demo", "Kill workers in front of you and count what was lost."),
-    "dlq": ("relier.cli.dlq:dlq", "Dead letters: list, inspect, release."),
+    "dlq": ("relier.cli.dlq:dlq", "Dead letters: list, inspect, release, retry-all, purge."),
     "doctor": ("relier.cli.doctor:doctor", "Check that Redis and the fleet can keep the promises."),
     "queue": ("relier.cli.queue:queue", "Queues: list, pause, resume, purge."),
     "run-resurrector": (

@@ -1,20 +1,24 @@
-"""Dead letters: look at them, and give them another life."""
+"""One dead letter: why, with what, and what happened to its task."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from relier.errors import PayloadError, PayloadIntegrityError
-from relier.ops import events, messages, saved
+from relier.errors import CheckpointError
+from relier.ops import events, messages, payload, saved
 from relier.ops.events import Event
 from relier.ops.messages import Signature
 from relier.ops.saved import Saved
-from relier.protocol.envelope import Keyring, Verdict, refusal
-from relier.protocol.identity import TOKEN_HEADER, generation, mint_token
-from relier.store import fleet, letters, reading
+from relier.protocol import checkpoint
+from relier.protocol.envelope import Keyring
+from relier.store import fleet, reading
+from relier.store.checkpoint_files import CheckpointFiles
 from relier.store.client import Store
-from relier.store.publishing import Outgoing
+
+_NEWEST = 1000
+_MOST_ALIKE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +26,22 @@ class Letter:
     """One dead letter.
 
     Args:
+        fingerprint: of its error; "" in one of an older relier.
         readable: whether its message is a task message that can be released as such.
-        raw: the message as it came.
+        args, kwargs: what its task was called with: as JSON where the message has it, else as the
+            producer printed it.
+        raw: the message as it came; bytes that are no text are written as backslashes.
+        size_bytes: of the message.
         checkpoint: what the task saved last, or None; a release hands it on.
+        state: that itself, where it can be read here.
+        life: which one of this id it was; the runs and deaths are of that one life.
+        runs: how often it was begun.
+        deaths: how often its own process died under it.
+        interruptions: how often its worker died, with others at work in it.
         schema_version: of its arguments; 0 when it cannot be read.
         signature: of a task message: who vouches for it, as far as the keys here can tell.
         timeline: what happened to the task, as far as the event streams reach back.
+        left_out: whether something is too large to be read without asking for all of it.
     """
 
     letter_id: str
@@ -35,6 +49,7 @@ class Letter:
     name: str
     reason: str
     error: str
+    fingerprint: str
     traceback: str
     at_ms: int
     readable: bool
@@ -44,153 +59,122 @@ class Letter:
     size_bytes: int
     raw: str
     checkpoint: Saved | None
+    state: str
+    life: int
+    runs: int
+    deaths: int
+    interruptions: int
     schema_version: int
     signature: Signature | None
     timeline: tuple[Event, ...]
+    left_out: bool
     now_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
-    """What a release did.
+class Alike(NamedTuple):
+    """Ids of dead letters: a few that begin with what was given, and the newest."""
 
-    Args:
-        released: False when somebody else was quicker.
-        alive: the task was dispatched anew and lives; its letter stays until that has ended.
-    """
-
-    letter_id: str
-    queue: str
-    name: str
-    released: bool
-    alive: bool
-    raw: bool
+    begin_so: list[str]
+    newest: list[str]
 
 
-def inspect(store: Store, letter_id: str, keyring: Keyring) -> Letter | None:
+def inspect(
+    store: Store,
+    letter_id: str,
+    keyring: Keyring,
+    *,
+    files: CheckpointFiles | None = None,
+    whole: bool = False,
+) -> Letter | None:
     """Read one dead letter and its task's history; None when there is none.
 
     Args:
         keyring: the keys to verify its message with.
+        files: where large checkpoints are, if they can be read here.
+        whole: read it all, whatever its size.
     """
     queues = fleet.known_queues(store)
-    found = _find(store, letter_id, queues)
+    found = _find(store, letter_id, queues, whole=whole)
     if found is None:
         return None
     queue, fields = found
     raw = reading.unwrap(fields.get("parcel", b"|")).raw
     message = messages.read(raw)
+    args, kwargs = _arguments(raw, message.args, message.kwargs) if message else ("", "")
     return Letter(
         letter_id=letter_id,
         queue=queue,
         name=_text(fields, "name") or (message.name if message else ""),
         reason=_text(fields, "reason"),
         error=_text(fields, "error"),
+        fingerprint=_text(fields, "fp"),
         traceback=_text(fields, "traceback"),
-        at_ms=int(fields.get("at_ms", b"0")),
+        at_ms=_number(fields, "at_ms"),
         readable=message is not None,
-        args=message.args if message else "",
-        kwargs=message.kwargs if message else "",
+        args=args,
+        kwargs=kwargs,
         retries=message.retries if message else 0,
-        size_bytes=len(raw),
-        raw=raw.decode(errors="replace"),
+        size_bytes=len(raw) or reading.letter_sizes(store, queue, letter_id)["parcel"],
+        raw=raw.decode(errors="backslashreplace"),
         checkpoint=saved.read(_text(fields, "cp")),
+        state=_state(fields, files),
+        life=_number(fields, "life") or 1,
+        runs=_number(fields, "runs"),
+        deaths=_number(fields, "deaths"),
+        interruptions=_number(fields, "interruptions"),
         schema_version=message.schema_version if message else 0,
         signature=messages.signature(raw, keyring),
         timeline=events.of_task(store, queues, message.task_id if message else letter_id),
+        left_out="parcel" not in fields,
         now_ms=reading.now_ms(store),
     )
 
 
-def release(
-    store: Store, letter_id: str, keyring: Keyring, *, raw: bool = False, trust: bool = False
-) -> Release | None:
-    """Put a dead letter back into its queue, as a new life of its task.
-
-    Its publish gets a new token, and so does all that follows from it: nothing is taken for a
-    repeat of what the old life did. What was signed is signed anew.
-
-    Args:
-        keyring: the keys to verify its message with, and to sign it.
-        raw: put a message that cannot be read back byte by byte.
-        trust: vouch for a message that does not verify: sign it, or, without a key, strip it of
-            its envelope.
-
-    Returns:
-        What was done; None when there is no such letter.
-
-    Raises:
-        PayloadError: the message is not readable and ``raw`` was not asked for.
-        PayloadIntegrityError: the message does not verify and ``trust`` was not asked for.
-    """
-    found = _find(store, letter_id, fleet.known_queues(store))
-    if found is None:
-        return None
-    queue, fields = found
-    suffix, message = reading.unwrap(fields.get("parcel", b"|"))[:2]
-    outgoing = _renewed(suffix, message, keyring, trust=trust)
-    if outgoing is None and raw:
-        outgoing = Outgoing(letter_id, mint_token(), 0, suffix, 0, "", message)
-    if outgoing is None:
-        raise PayloadError(
-            f"the message of {letter_id} is no task message and would only come back here; "
-            "--raw releases it as it came"
-        )
-    at_ms = int(fields.get("at_ms", b"0"))
-    done = store.run(letters.revive(store.keys, queue, letter_id, outgoing, at_ms))
-    return Release(letter_id, queue, outgoing.name, done == 1, done == -1, raw)
-
-
-def _renewed(suffix: str, raw: bytes, keyring: Keyring, *, trust: bool) -> Outgoing | None:
-    """Return the message with a token and a delivery tag of its own."""
-    message = messages.read(raw)
-    if message is None:
-        return None
-    payload = json.loads(raw)
-    headers, properties = payload["headers"], payload.get("properties")
-    if not isinstance(properties, dict):
-        return None
-    try:
-        position = generation(headers)
-    except (ValueError, TypeError):
-        return None
-    vouched = trust or _verifies(raw, keyring, message.task_id)
-    token = mint_token()
-    headers[TOKEN_HEADER] = token
-    properties["delivery_tag"] = token
-    renewed = json.dumps(payload)
-    if vouched:
-        renewed = messages.signed_anew(renewed, keyring)
-    return Outgoing(message.task_id, token, position, suffix, 0, message.name, renewed)
-
-
-def _verifies(raw: bytes, keyring: Keyring, task_id: str) -> bool:
-    """Return whether a message is to be signed anew; one that nobody signed stays so.
-
-    Raises:
-        PayloadIntegrityError: to sign it would make a message good that is not.
-    """
-    seal = keyring.judge(raw)
-    if seal.verdict is Verdict.UNCHECKED:
-        raise PayloadIntegrityError(
-            f"the message of {task_id} is signed by key {seal.key_id} and must be signed anew: "
-            "set RELIER_SECRET_KEY here, as in the workers; or --trust releases it unsigned"
-        )
-    if why := refusal(seal, keyring):
-        raise PayloadIntegrityError(
-            f"{why}. Look at it with `rl dlq inspect`; --trust releases it all the same, "
-            "in your name"
-        )
-    return seal.verdict is Verdict.VERIFIED
-
-
-def _find(store: Store, letter_id: str, queues: list[str]) -> tuple[str, dict[str, bytes]] | None:
+def alike(store: Store, letter_id: str) -> Alike:
+    """Return what may be meant by the id of a dead letter that is not there."""
+    queues = fleet.known_queues(store)
+    begin_so: list[str] = []
     for queue in queues:
-        fields = reading.letter(store, queue, letter_id)
+        room = _MOST_ALIKE - len(begin_so)
+        begin_so += reading.letters_beginning(store, queue, letter_id, room) if room else []
+    most = _NEWEST // max(len(queues), 1)
+    newest = [each for queue in queues for each, _ in reading.dead(store, queue, most)]
+    return Alike(begin_so, newest)
+
+
+def _find(
+    store: Store, letter_id: str, queues: list[str], *, whole: bool
+) -> tuple[str, dict[str, bytes]] | None:
+    for queue in queues:
+        fields = reading.letter(store, queue, letter_id, whole=whole)
         if fields is not None:
             return queue, fields
     return None
 
 
+def _arguments(raw: bytes, args: str, kwargs: str) -> tuple[str, str]:
+    found = payload.read(raw)
+    if found is None:
+        return args, kwargs
+    return json.dumps(found.args, ensure_ascii=False), json.dumps(found.kwargs, ensure_ascii=False)
+
+
+def _state(fields: dict[str, bytes], files: CheckpointFiles | None) -> str:
+    """Return the encoded state of a checkpoint; "" where it is out of reach."""
+    if "cp" not in fields:
+        return ""
+    place = checkpoint.read(_text(fields, "cp")).place
+    if place is None:
+        return _text(fields, "cd")
+    try:
+        return files.read(place).decode(errors="backslashreplace") if files else ""
+    except CheckpointError:
+        return ""
+
+
 def _text(fields: dict[str, bytes], name: str) -> str:
-    return fields.get(name, b"").decode(errors="replace")
+    return fields.get(name, b"").decode(errors="backslashreplace")
+
+
+def _number(fields: dict[str, bytes], name: str) -> int:
+    return int(fields.get(name, b"0"))

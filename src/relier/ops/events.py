@@ -40,6 +40,7 @@ WORDS = {
     "revoked": "revoked before it began",
     "dead": "became a dead letter",
     "released": "released from the dead letters",
+    "removed": "removed from the dead letters",
 }
 """How each kind reads in a timeline."""
 

@@ -13,7 +13,7 @@ from relier.store.publishing import Outgoing
 from relier.store.scripts import load
 from relier.store.ttl import LIVE_RECORD_TTL_MS
 
-_REVIVE, _PURGE = load("revive"), load("purge")
+_REVIVE, _PURGE = load("revive"), load("purge_letters")
 
 MOST_PURGED = 100
 """Letters that one :func:`purge` removes: Redis is busy with them for about a millisecond."""

@@ -31,14 +31,22 @@ def _gateway(customer: str) -> None:
 def charge(customer: str, *, cents: int = 0) -> str:
     """Fail until the customer has paid in: a file of that name."""
     note("charge", customer, cents)
-    if not (Path(os.environ["MORGUE"]) / customer).exists():
+    if not (Path(os.environ["MORGUE"]) / customer[:50]).exists():
         _gateway(customer)
     return f"{customer} paid {cents}"
 
 
 @rl_task(name="morgue.lookup", app=app, queue="bills")
 def lookup(number: int) -> None:
+    note("lookup", number)
     raise KeyError(f"order {number}")
+
+
+@rl_task(name="morgue.hoard", app=app)
+def hoard(size: int, ctx: TaskContext) -> None:
+    """Save much, and fail."""
+    ctx.save_partial("x" * size)
+    raise ValueError("hoarded")
 
 
 @rl_task(name="morgue.reject", app=app)

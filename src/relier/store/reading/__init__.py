@@ -15,8 +15,11 @@ from relier.store.reading.letters import (
     group_counts,
     group_spans,
     letter,
+    letter_message,
+    letter_sizes,
     letter_summaries,
     letter_tracebacks,
+    letters_beginning,
 )
 from relier.store.reading.messages import (
     SUFFIXES,
@@ -58,8 +61,11 @@ __all__ = [
     "in_hand",
     "info",
     "letter",
+    "letter_message",
+    "letter_sizes",
     "letter_summaries",
     "letter_tracebacks",
+    "letters_beginning",
     "load_script",
     "next_messages",
     "now_ms",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,12 @@ from relier.store.reading.replies import redis_of, text
 
 _PAGE = 500
 _SUMMARY = ("reason", "name", "error", "fp")
+_SMALL = ("at_ms", *_SUMMARY, "traceback", "cp", "runs", "deaths", "interruptions", "life")
+_LARGE = ("parcel", "cd")
+_SCANNED, _MOST_SCANS = 1000, 200
+
+LARGEST_BYTES = 10_000_000
+"""A value of this size keeps Redis 7.0 busy for 4 to 5 ms, as long as one command may."""
 
 
 class Summary(NamedTuple):
@@ -79,15 +86,56 @@ def count_dead(store: Store, queues: Sequence[str], fingerprint: str = "") -> in
         return sum(pipe.execute())
 
 
-def letter(store: Store, queue: str, letter_id: str) -> dict[str, bytes] | None:
-    """Return one dead letter's fields, or None."""
+def letter(
+    store: Store, queue: str, letter_id: str, *, whole: bool = False
+) -> dict[str, bytes] | None:
+    """Return one dead letter's fields, or None.
+
+    Args:
+        whole: whatever its size; else a message or state of more than ``LARGEST_BYTES`` is left
+            out, which would keep the server busy for longer than it may be.
+    """
+    keys = store.keys
+    sizes = dict.fromkeys(_LARGE, 0) if whole else letter_sizes(store, queue, letter_id)
+    fields = [*_SMALL, *(each for each, size in sizes.items() if size <= LARGEST_BYTES)]
     with redis_of(store).pipeline(transaction=True) as pipe:
-        pipe.zscore(store.keys.dead(queue), letter_id)
-        pipe.hgetall(store.keys.dead_letter(queue, letter_id))
-        score, fields = pipe.execute()
+        pipe.zscore(keys.dead(queue), letter_id)
+        pipe.hmget(keys.dead_letter(queue, letter_id), fields)
+        score, values = pipe.execute()
     if score is None:
         return None
-    return {field.decode(): value for field, value in fields.items()}
+    return {field: value for field, value in zip(fields, values, strict=True) if value is not None}
+
+
+def letter_sizes(store: Store, queue: str, letter_id: str) -> dict[str, int]:
+    """Return the bytes of a letter's parcel and of the state that goes along (cd)."""
+    name = store.keys.dead_letter(queue, letter_id)
+    with redis_of(store).pipeline(transaction=False) as pipe:
+        for field in _LARGE:
+            pipe.hstrlen(name, field)
+        return dict(zip(_LARGE, pipe.execute(), strict=True))
+
+
+def letter_message(store: Store, queue: str, letter_id: str) -> tuple[int, bytes] | None:
+    """Return when a letter was written and its parcel, or None."""
+    name = store.keys.dead_letter(queue, letter_id)
+    at_ms, parcel = redis_of(store).hmget(name, "at_ms", "parcel")
+    return None if at_ms is None or parcel is None else (int(at_ms), parcel)
+
+
+def letters_beginning(store: Store, queue: str, start: str, most: int) -> list[str]:
+    """Return up to ``most`` ids of dead letters that begin with a text."""
+    pattern = re.sub(r"([*?\[\]\\])", r"\\\1", start) + "*"
+    found: list[str] = []
+    cursor = 0
+    for _ in range(_MOST_SCANS):
+        cursor, page = redis_of(store).zscan(
+            store.keys.dead(queue), cursor, match=pattern, count=_SCANNED
+        )
+        found += [text(letter_id) for letter_id, _ in page]
+        if not cursor or len(found) >= most:
+            break
+    return found[:most]
 
 
 def letter_summaries(store: Store, found: Sequence[tuple[str, str]]) -> list[Summary]:

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- purge: remove dead letters for good; the results of their tasks stay. Asked again with the same receipt, it says the same.
+-- purge_letters: remove dead letters for good; the results of their tasks stay. Asked again with the same receipt, it says the same.
 -- KEYS  1 dead (zset)  2 events (stream)  3 checkpoint files (hash)  4 receipt (string); then each letter (hash)
 -- ARGV  1 why  2 how many letters the queue is to keep (0: it does not matter)  3 for how long the receipt is kept, ms;
 --       then for each letter: its id, its time of death
@@ -11,7 +11,6 @@
 local told = redis.call('GET', KEYS[4])
 if told then return told end
 expect(KEYS[1], 'zset')
-expect(KEYS[2], 'stream')
 expect(KEYS[3], 'hash')
 local removed, places = 0, {}
 
@@ -33,7 +32,7 @@ for k = 5, #KEYS do
   if died_ms and int(tonumber(died_ms)) == at_ms and not misfit(letter, 'hash') then
     strike_out(letter)
     drop_letter(KEYS[1], letter, id)
-    event(KEYS[2], 'purged', id, '', '', ARGV[1])
+    event(KEYS[2], 'removed', id, '', '', ARGV[1])
     removed = removed + 1
   end
 end
