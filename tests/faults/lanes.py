@@ -43,14 +43,20 @@ class Lanes:
         self.stages = stages
 
     def each(
-        self, pool: str, points: Iterable[Point], shoot: Callable[[Victims, Point], bool]
+        self,
+        pool: str,
+        points: Iterable[Point],
+        shoot: Callable[[Victims, Point], bool],
+        env: dict[str, str] | None = None,
     ) -> int:
         """Try every point in whichever lane is free; return how many cuts were met."""
         todo: SimpleQueue[Point] = SimpleQueue()
         for point in points:
             todo.put(point)
         with ThreadPoolExecutor(len(self.stages)) as side_by_side:
-            lanes = [side_by_side.submit(_drive, s, pool, todo, shoot) for s in self.stages]
+            lanes = [
+                side_by_side.submit(_drive, Victims(s, pool, env), todo, shoot) for s in self.stages
+            ]
             return sum(lane.result() for lane in lanes)
 
 
@@ -60,16 +66,19 @@ class Victims:
     Args:
         stage: the lane's.
         pool: their pool.
+        env: more settings of theirs.
     """
 
-    def __init__(self, stage: Stage, pool: str) -> None:
+    def __init__(self, stage: Stage, pool: str, env: dict[str, str] | None = None) -> None:
         self.stage = stage
         self.pool = pool
+        self._env = env
         self.now = self.fork()
 
     def fork(self) -> Victim:
         """Fork the next one, which takes over what the last one left."""
-        self.now = self.stage.fork(self.stage.proxy.url, VICTIM, self.pool, "victim")
+        stage = self.stage
+        self.now = stage.fork(stage.proxy.url, VICTIM, self.pool, "victim", self._env)
         return self.now
 
     def alive(self) -> Victim:
@@ -87,9 +96,9 @@ class Victims:
 
 
 def _drive(
-    stage: Stage, pool: str, todo: SimpleQueue[Point], shoot: Callable[[Victims, Point], bool]
+    victims: Victims, todo: SimpleQueue[Point], shoot: Callable[[Victims, Point], bool]
 ) -> int:
-    victims, met = Victims(stage, pool), 0
+    met = 0
     try:
         while True:
             try:

@@ -19,6 +19,7 @@ import redis
 from celery import Celery, chord
 
 from relier import Relier, rl_task, task_context
+from relier.tasks.context import TaskContext
 from relier.tasks.task import RelierTask
 from support.journal import Journal
 
@@ -104,6 +105,22 @@ def make_app(broker: str, backend: str) -> Celery:
             ctx.save_partial({"reached": step + 1, "load": load})
         return 3
 
+    @rl_task(app=app, shared=False, name="linger", on_soft_timeout=_keep)
+    def linger() -> int:
+        """Run until the worker is drained; what the hook has saved then, or a death, is enough."""
+        ctx = task_context()
+        Journal.from_env().write("linger", ctx.attempt, ctx.partial_result)
+        if ctx.attempt == 1:
+            time.sleep(COUNTED_DEADLINE_S)
+        return 1
+
+    @rl_task(app=app, shared=False, name="in_time", on_soft_timeout=_keep)
+    def in_time() -> int:
+        """Run into the drain, and end before its grace does."""
+        Journal.from_env().write("linger")
+        time.sleep(0.7)
+        return 1
+
     @rl_task(app=app, shared=False, name="mother")
     def mother() -> int:
         """Dispatch another task from its body."""
@@ -113,6 +130,10 @@ def make_app(broker: str, backend: str) -> Celery:
 
     app.finalize()
     return app
+
+
+def _keep(context: TaskContext) -> None:
+    context.save_partial({"load": "x" * LARGE})
 
 
 def _await_end(task_id: str) -> None:
