@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -10,6 +11,8 @@ from typing import Any, TypeVar
 from relier.worker.timed import Timed
 
 R = TypeVar("R")
+
+logger = logging.getLogger(__name__)
 
 _CANCEL_WITHIN_S = 5.0
 _loops = threading.local()
@@ -33,11 +36,11 @@ def complete(coroutine: Coroutine[Any, Any, R], timed: Timed | None) -> R:
     finally:
         # Nothing of the task, or of its hook, may go on beside the next.
         if not task.done() and timed is not None and timed.expired:
-            _loops.runner = None  # it was cancelled, and would not end
+            _lose(loop)
         elif not task.done():
             _stop(runner, task)  # Celery's time limit was raised into the loop
         if timed is not None and not timed.off_loop():
-            _loops.runner = None
+            _lose(loop)
 
 
 def _stop(runner: asyncio.Runner, task: asyncio.Task[Any]) -> None:
@@ -46,4 +49,19 @@ def _stop(runner: asyncio.Runner, task: asyncio.Task[Any]) -> None:
     loop = runner.get_loop()
     loop.run_until_complete(asyncio.wait({task}, timeout=_CANCEL_WITHIN_S))
     if not task.done():
-        _loops.runner = None
+        _lose(loop)
+
+
+def _lose(loop: asyncio.AbstractEventLoop) -> None:
+    """Let go of the loop in which something was cancelled and would not end.
+
+    It does not turn again, so another takes its place as the thread's own. People were told of what
+    is in it: asyncio need not say once more, at some later moment, that it is destroyed.
+    """
+    loop.set_exception_handler(_say_little)
+    runner = _loops.runner = asyncio.Runner()
+    runner.get_loop()
+
+
+def _say_little(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    logger.debug("in an event loop that was given up: %s", context.get("message"))

@@ -99,6 +99,8 @@ class HookCall:
         except asyncio.CancelledError:
             logger.warning("on_soft_timeout of %s was cancelled: its task has ended", self._task)
             raise
+        except GeneratorExit:
+            raise  # it would not be cancelled, and its loop is gone; that was said
         except BaseException:  # noqa: BLE001 - whatever a hook raises is its own
             self._report()
         finally:

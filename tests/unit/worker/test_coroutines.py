@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ NOWHERE = "redis://127.0.0.1:1/0"
 
 @pytest.fixture(autouse=True)
 def _let_go_of_what_was_left() -> Iterator[None]:
-    """Collect coroutines that lost their loop: asyncio says a word about each."""
+    """Collect coroutines that lost their loop, while their test can still be blamed."""
     yield
     gc.collect()
 
@@ -107,6 +108,31 @@ def test_a_hook_that_will_not_end_loses_the_loop() -> None:
     before = complete(_loop(), None)
     assert _run(_timed(Limits(0.01, 0.2), hook), _nap()) == "ended"
     assert complete(_loop(), None) is not before
+
+
+def test_what_is_left_in_a_lost_loop_ends_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+    destroyed: list[str] = []
+
+    async def hook(_: object) -> None:
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                continue
+            except GeneratorExit:
+                destroyed.append("hook")
+                raise
+
+    # Records hold what they speak of.
+    caplog.set_level(logging.ERROR, "relier.worker.timed")
+    timed = _timed(Limits(), hook)
+    drain = threading.Thread(target=wait_for, args=(timed.run_hook, 10))
+    drain.start()
+    assert _run(timed, _nap()) == "ended"
+    drain.join()
+    del timed, drain
+    wait_for(lambda: gc.collect() >= 0 and destroyed, 10, "the loop to be destroyed")
+    assert caplog.text == ""
 
 
 def test_a_hook_can_be_run_by_others_and_again() -> None:
