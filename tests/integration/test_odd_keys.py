@@ -86,7 +86,7 @@ def test_a_task_of_a_stock_producer_that_was_revoked_before_it_came(bench: Bench
     assert bench.store.run(running.revoke(KEYS, "a"))
     bench.redis.lpush("one", "raw a")
     started = bench.start(bench.claim("one"), "a")
-    assert (started.verdict, started.revoked) == ("run", True)
+    assert (started.verdict, started.revoked) == ("run", "revoked")
 
 
 def test_leaving_a_lock_says_the_same_when_asked_again(bench: Bench) -> None:

@@ -57,6 +57,7 @@ class Message(msgspec.Struct, frozen=True):
     delay_ms: int
     name: str
     raw: bytes
+    expires_ms: int | str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True):

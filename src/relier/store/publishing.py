@@ -27,6 +27,8 @@ class Outgoing(NamedTuple):
         delay_ms: how long from the server's now until it is due; 0 for at once.
         name: the task's name.
         raw: the message as kombu would put it into the list.
+        expires_ms: how long from the server's now until it is not to begin any more; "" for no word
+            of that: it never does, or the record of its life has it.
     """
 
     task_id: str
@@ -36,6 +38,7 @@ class Outgoing(NamedTuple):
     delay_ms: int
     name: str
     raw: str | bytes
+    expires_ms: int | str = ""
 
 
 def enqueue(

@@ -35,7 +35,8 @@ class Started(NamedTuple):
         generation: which generation of this life it runs as.
         done: the result of an earlier call with the same idempotency key, to be committed instead
             of running the body; or b"".
-        revoked: somebody left word that it is not to run.
+        revoked: why it is not to run: "revoked" (somebody left word), "expired", or ""; "unkept"
+            when the record of its expiry is gone.
         checkpoint: what an earlier attempt saved last.
     """
 
@@ -46,7 +47,7 @@ class Started(NamedTuple):
     root: str = ""
     generation: int = 0
     done: bytes = b""
-    revoked: bool = False
+    revoked: str = ""
     checkpoint: Checkpoint | None = None
 
 
@@ -101,6 +102,7 @@ def start(
     own_limit: int | None,
     max_resurrections: int,
     idempotency_key: str = "",
+    expires: bool = False,
     trial: Trial = _TRIAL,
 ) -> Operation[Started]:
     """Begin a task; nothing of it may happen before this says "run".
@@ -109,6 +111,7 @@ def start(
         own_limit: the task's own limit of resurrections, if it has one.
         max_resurrections: that of all others.
         idempotency_key: as ``CallKey`` names it, or "".
+        expires: the message says that its expiry is kept in its record.
         trial: how suspects are kept apart.
     """
     names = [
@@ -136,6 +139,7 @@ def start(
         max_resurrections,
         *trial,
         keys.idempotency(idempotency_key) if idempotency_key else "",
+        int(expires),
     ]
     return Operation(_START, names, arguments, _started)
 
@@ -213,7 +217,7 @@ def ack_next(
     """End a committed claim and enqueue the next generation of its task in the same step."""
     arguments: list[Argument] = [claim.worker, claim.number, task_id, "next", LIVE_RECORD_TTL_MS]
     arguments += [message.token, message.generation, message.suffix, message.delay_ms]
-    arguments += [message.raw, queue, message.name]
+    arguments += [message.raw, queue, message.name, message.expires_ms]
     return Operation(_ACK, _ack_keys(keys, claim, task_id, queue), arguments, bool)
 
 
@@ -294,6 +298,6 @@ def _started(reply: list[Any]) -> Started:
         text(root),
         int(generation),
         done,
-        bool(revoked),
+        text(revoked),
         checkpoint.read(text(saved[0]), *saved[1:]) if saved else None,
     )

@@ -21,11 +21,17 @@ from relier.protocol.identity import generation
 from relier.protocol.migrations import VERSION_HEADER
 from relier.store.client import judge
 from relier.tasks.task import Protected
-from relier.worker import publish, versions
+from relier.worker import expiry, publish, versions
 from relier.worker.grip import REQUEST_KEY
 from relier.worker.transport import Transport
 
-_OF_ANOTHER = (envelope.HEADER, VERSION_HEADER, REQUEST_KEY, publish.REDELIVERED_HEADER)
+_OF_ANOTHER = (
+    envelope.HEADER,
+    VERSION_HEADER,
+    REQUEST_KEY,
+    publish.REDELIVERED_HEADER,
+    expiry.HEADER,
+)
 """What Celery copies on retry with the custom headers, and was an earlier message's."""
 
 

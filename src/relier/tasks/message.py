@@ -24,7 +24,7 @@ from relier.protocol import envelope
 from relier.protocol.identity import TOKEN_HEADER
 from relier.protocol.migrations import VERSION_HEADER, SchemaRegistry
 from relier.store.publishing import Outgoing
-from relier.worker import publish
+from relier.worker import expiry, publish
 from relier.worker.delivery import until_ms
 
 _SEP = "\x06\x16"
@@ -83,6 +83,7 @@ class MessageTemplate:
         plain = _are_plain(args) and _are_plain(kwargs.values())
         content_type, encoding, body = self._body(args, kwargs, plain)
         headers = self._headers_of(task_id, token, args, kwargs, plain)
+        expires_ms = expiry.keep(headers) if self._expires is not None else ""
         properties = {**self._properties, "correlation_id": task_id, "delivery_tag": token}
         text = base64.b64encode(body).decode("ascii")
         if self._keyring.signs:
@@ -99,7 +100,7 @@ class MessageTemplate:
             }
         )
         delay_ms = max(until_ms(headers["eta"]), 0) if headers["eta"] else 0
-        return Outgoing(task_id, token, 0, self._suffix, delay_ms, self._name, raw)
+        return Outgoing(task_id, token, 0, self._suffix, delay_ms, self._name, raw, expires_ms)
 
     def _body(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], plain: bool

@@ -8,6 +8,7 @@ from celery.exceptions import WorkerShutdown, WorkerTerminate
 
 from relier.store import running
 from relier.store.broker import Broker
+from relier.worker import expiry
 from relier.worker.body import Body
 from relier.worker.idempotency import call_key
 from relier.worker.run import Run, persist
@@ -71,5 +72,7 @@ class Beginning:
             own_limit=getattr(run.task, "max_resurrections", None),
             max_resurrections=self._broker.settings.max_resurrections,
             idempotency_key=run.key,
+            expires=expiry.is_kept(run.request),
         )
-        run.started = persist(self._broker, run.beginning, run)
+        started = persist(self._broker, run.beginning, run)
+        run.started = expiry.resolved(started, run.request)

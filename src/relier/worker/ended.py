@@ -5,6 +5,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from billiard.einfo import ExceptionInfo
+from celery.exceptions import TaskRevokedError
+
+
+class NotRunError(TaskRevokedError):
+    """What Celery's main process hears of a task whose body did not run: it was revoked, or late.
+
+    A class of its own: a body may raise Celery's, of a task that it waited for.
+    """
 
 
 class Ended(NamedTuple):

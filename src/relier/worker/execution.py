@@ -96,7 +96,7 @@ class Execution:
 
     def _end_without_running(self, run: Run, keyless: BaseException | None) -> Ended | None:
         """Return the end of a task whose body is not to run."""
-        revoked = run.grip.revoked or ("revoked" if run.started.revoked else "")
+        revoked = run.grip.revoked or run.started.revoked
         if revoked:
             return Ended(states.REVOKED, TaskRevokedError(revoked))
         if keyless is not None:

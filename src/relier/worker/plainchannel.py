@@ -16,7 +16,7 @@ from relier.store import publishing
 from relier.store.address import Address
 from relier.store.broker import Broker
 from relier.store.willingness import telling
-from relier.worker import delivery, publish
+from relier.worker import delivery, expiry, publish
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +83,9 @@ class PlainChannel(kombu_redis.Channel):
         headers = message["headers"]
         delay_ms = delivery.until_ms(headers["eta"]) if headers.get("eta") else 0
         suffix = self._suffix(self.priority(self._get_message_priority(message, reverse=False)))
+        expires_ms = expiry.keep(headers)
         raw = publish.signed(message, self.broker.keyring)
-        outgoing = publish.outgoing(message, suffix, max(delay_ms, 0), raw)
+        outgoing = publish.outgoing(message, suffix, max(delay_ms, 0), raw, expires_ms)
         suffixes = "".join(f"|{each}" for each in self._suffixes)
         publish.send(self.broker, queue, outgoing, suffixes, publish.account())
         if queue in self._expires:

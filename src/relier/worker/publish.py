@@ -138,10 +138,17 @@ def signed(message: dict[str, Any], keyring: Keyring) -> str:
     return str(dumps(message))
 
 
-def outgoing(message: dict[str, Any], suffix: str, delay_ms: int, raw: str | bytes) -> Outgoing:
+def outgoing(
+    message: dict[str, Any],
+    suffix: str,
+    delay_ms: int,
+    raw: str | bytes,
+    expires_ms: int | str = "",
+) -> Outgoing:
     """Describe a task message for ``enqueue``."""
     who = identity.identify(message["headers"], message["properties"]["delivery_tag"])
-    return Outgoing(who.task_id, who.token, who.generation, suffix, delay_ms, who.name, raw)
+    task_id, token, generation, name = who
+    return Outgoing(task_id, token, generation, suffix, delay_ms, name, raw, expires_ms)
 
 
 def send(

@@ -119,7 +119,7 @@ def publish_again(task: Any, request: Any, outbox: Outbox) -> None:
 
 def _message(queue: str, out: Outgoing) -> Message:
     raw = out.raw.encode() if isinstance(out.raw, str) else out.raw
-    return Message(queue, *out[:-1], raw)
+    return Message(queue, *out[:6], raw, out.expires_ms)
 
 
 def _outgoing(message: Message) -> Outgoing:
@@ -131,6 +131,7 @@ def _outgoing(message: Message) -> Outgoing:
         message.delay_ms,
         message.name,
         message.raw,
+        message.expires_ms,
     )
 
 

@@ -18,6 +18,8 @@ from relier.protocol import outcome as outcomes
 from relier.protocol.identity import Claim
 from relier.protocol.outcome import Outcome, printable
 from relier.store import reaping, running
+from relier.worker import expiry
+from relier.worker.ended import NotRunError
 from relier.worker.grip import ETA_KEY, REQUEST_KEY, Grip
 from relier.worker.membership import Held, Membership
 from relier.worker.overdue import Overdue, Watched
@@ -106,6 +108,12 @@ class Request(celery_request.Request):
             super().revoked()
         return False
 
+    def maybe_expire(self) -> Any:
+        """Judge by the message's own time only where no record has it."""
+        if self._grip is not None and expiry.is_kept(self._request_dict):
+            return None
+        return super().maybe_expire()
+
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         if self._grip is None:
             super()._announce_revoked(reason, terminated, signum, expired)
@@ -130,10 +138,13 @@ class Request(celery_request.Request):
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
     ) -> None:
         """Hear of an error; one that did not come from the tracer means that the process died."""
+        error = getattr(exc_info.exception, "exc", None) or exc_info.exception
+        if self._grip is not None and isinstance(error, NotRunError):
+            self._hear_revoked(self._grip, str(error))
+            return
         if self._grip is None or return_ok:
             super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
             return
-        error = getattr(exc_info.exception, "exc", None) or exc_info.exception
         worker_state.task_ready(self)
         try:
             if self.handed_over:
@@ -146,6 +157,14 @@ class Request(celery_request.Request):
                 self._process_died(f"{type(error).__name__}: {error}")
         finally:
             self.acknowledge()
+
+    def _hear_revoked(self, grip: Grip, reason: str) -> None:
+        """Hear that it was not run: it is revoked, or had expired by the server's clock."""
+        worker_state.task_ready(self)
+        self.acknowledge()
+        if not grip.revoked:
+            expired = reason == "expired"
+            self.send_event("task-revoked", terminated=False, signum=None, expired=expired)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """Hear of a time limit; a hard one was dealt with as the process was stopped."""

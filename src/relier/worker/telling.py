@@ -21,7 +21,7 @@ from celery.utils.saferepr import saferepr
 from kombu.utils.encoding import safe_repr
 
 from relier.worker import replay
-from relier.worker.ended import Ended
+from relier.worker.ended import Ended, NotRunError
 
 if TYPE_CHECKING:
     from relier.worker.run import Run
@@ -132,6 +132,10 @@ def answer(run: Run, ended: Ended) -> Any:
     if ended.state == states.SUCCESS:
         text = saferepr(ended.value, run.task.resultrepr_maxsize)
         return trace_ok_t(ended.value, None, runtime_s, text)
+    if ended.state == states.REVOKED and ended.value is not None:
+        not_run = NotRunError(str(ended.value))
+        heard = TraceInfo(ended.state, not_run)
+        return trace_ok_t(replay.as_einfo(not_run), heard, runtime_s, None)
     if ended.state in (states.IGNORED, states.REJECTED, states.REVOKED):
         return ignored()
     if ended.state == states.RETRY and ended.einfo is None:

@@ -14,6 +14,7 @@ from celery import Celery
 
 from relier import Relier, rl_task
 from relier.tasks.context import TaskContext, task_context
+from relier.tasks.task import RelierTask
 from support.journal import VARIABLE, Journal
 
 BROKER = "RELIER_TEST_BROKER"
@@ -40,6 +41,7 @@ ONCE: dict[str, dict[str, Any]] = {
     "once_resigned": {"idempotency_key": lambda _: sys.exit(3) if BROKER in os.environ else ""},
 }
 GATE_DEADLINE_S = 60.0
+DATED_S = 60
 BRIEF_S = 0.15
 """Long enough to be killed in."""
 MAIN_PID = os.getpid()
@@ -144,6 +146,14 @@ async def alasting(word: str) -> str:
     return word
 
 
+def insist(self: RelierTask, word: str) -> str:
+    """Fail the first time, and come back for a second."""
+    Journal.from_env().write("ran", word, self.request.retries)
+    if self.request.retries:
+        return word
+    raise self.retry(countdown=0.1)
+
+
 def unprotected(word: str) -> str:
     """Run until the test opens the gate, without protection."""
     Journal.from_env().write("began", word)
@@ -166,6 +176,8 @@ def build(broker: str, **settings: object) -> Celery:
         rl_task(app=app, name=lasts.__name__, shared=False, on_soft_timeout=save)(lasts)
     for function, returns in ((poison, 2), (slayer, 3)):
         rl_task(app=app, name=function.__name__, max_resurrections=returns, shared=False)(function)
+    rl_task(app=app, name="insist", bind=True, shared=False)(insist)
+    rl_task(app=app, name="dated", expires=DATED_S, shared=False)(note)
     for name, options in ONCE.items():
         rl_task(app=app, name=name, shared=False, idempotent=True, **options)(once)
     return app

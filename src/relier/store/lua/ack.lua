@@ -7,6 +7,7 @@
 --       elsewhere: a chord's body or a chain's end has taken over the id)  5 record ttl ms; then
 --       dead: 6 field, value, ... of the letter
 --       next: 6 token  7 generation  8 list suffix  9 delay ms  10 raw message  11 queue  12 task name
+--             13 ms until it expires, or '' when that stays as it is
 -- returns 1 ended, 0 the claim is gone: ended before, or in other hands that will send again
 --@include clock
 --@include checkpoint
@@ -42,7 +43,9 @@ local function release_next()
     if current then redis.call('HSET', KEYS[3], 's', 'q', 'g', as, 'q', queue) end
     if current and r[5] and replacements(as) ~= replacements(generation) then drop_checkpoint(KEYS[3]) end
   end
-  redis.call('PEXPIRE', KEYS[3], int(tonumber(ARGV[5]) + delay_ms))
+  local left_ms = tonumber(ARGV[13])
+  if left_ms then redis.call('HSET', KEYS[3], 'ex', int(now_ms + left_ms)) end
+  redis.call('PEXPIRE', KEYS[3], int(tonumber(ARGV[5]) + math.max(delay_ms, left_ms or 0)))
   if delay_ms > 0 then
     redis.call('HSET', KEYS[3], 'due', int(now_ms + delay_ms))
     redis.call('ZADD', KEYS[6], int(now_ms + delay_ms), suffix .. '|' .. raw)

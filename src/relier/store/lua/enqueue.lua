@@ -4,7 +4,7 @@
 --       6.. record (hash) of each message; then, when they are subject to admission: tenants (zset), and the count of each
 --       limit (list in a window, string when smooth)
 -- ARGV  1 queue  2 record ttl ms  3 number of messages; then for each message:
---       id, token, generation, list suffix, delay ms, task name, raw message
+--       id, token, generation, list suffix, delay ms, task name, raw message, ms until it expires ('' for no word of that)
 --       then, when they are subject to admission: 'window' | 'smooth', window ms, most waiting messages (0: any), '|' and
 --       suffix of each of the queue's lists, number of limits; for each limit: tenant ('' the cluster, which comes first),
 --       limit, most at once; then for each message the number of its tenant's limit (0: none)
@@ -13,7 +13,7 @@
 --@include event
 --@include life
 --@include parcel
-local HEAD, WIDTH = 3, 7
+local HEAD, WIDTH = 3, 8
 local function field(i, k) return ARGV[HEAD + (i - 1) * WIDTH + k] end
 
 -- What a record says about this publish: a 'new' life, the 'next' generation of this one, a 'copy' of a task that
@@ -72,7 +72,7 @@ for i = 1, count do
   if written[KEYS[5 + i]] then look(i) end
   written[KEYS[5 + i]] = true
   local verdict, record, token, generation = verdicts[i], KEYS[5 + i], field(i, 2), field(i, 3)
-  local suffix, delay_ms, raw = field(i, 4), tonumber(field(i, 5)), field(i, 7)
+  local suffix, delay_ms, raw, left_ms = field(i, 4), tonumber(field(i, 5)), field(i, 7), tonumber(field(i, 8))
   local r = records[i]
   if verdict == 'new' then
     new_life(record, r[3], token, generation, field(i, 6), ARGV[1], now)
@@ -87,7 +87,8 @@ for i = 1, count do
   if not verdict or verdict == 'noop' then
     answers[i] = 0
   else
-    redis.call('PEXPIRE', record, int(tonumber(ARGV[2]) + delay_ms))
+    if left_ms then redis.call('HSET', record, 'ex', int(now_ms + left_ms)) end
+    redis.call('PEXPIRE', record, int(tonumber(ARGV[2]) + math.max(delay_ms, left_ms or 0)))
     if delay_ms > 0 then
       local due = int(now_ms + delay_ms)
       redis.call('HSET', record, 'due', due)

@@ -7,9 +7,10 @@
 --       9 claims key template (queue, worker)  10 max resurrections of this task, or ''  11 of all others
 --       12 shortest trial ms  13 longest trial ms  14 how long a suspect waits for a worker without another, ms
 --       15 idempotency key (hash; its name is not in KEYS, as those of other workers' claims), or ''
+--       16 '1' when its message says that its expiry is kept in its record
 -- returns {'run', fence, starts, returns, root token, generation, '', ''}; instead of the first '' the result of an earlier
---          run with the same idempotency key: commit that, and do not run the body; instead of the last '1': it is
---          revoked, commit that; then the checkpoint of an earlier attempt: cp, cd
+--          run with the same idempotency key: commit that, and do not run the body; instead of the last why
+--          it is not to run, commit that (lib/expiry); then the checkpoint of an earlier attempt: cp, cd
 --         {'replay', '0', 0, 0, root token, generation}  it had committed: send its consequences, do not run it
 --         {'stale'}  the claim is not ours any more: change nothing, run nothing
 --         {'drop'}   a copy of a task that ended, runs, or has gone further; its claim is ended here
@@ -19,6 +20,7 @@
 --@include clock
 --@include checkpoint
 --@include event
+--@include expiry
 --@include life
 --@include parcel
 --@include admit
@@ -36,7 +38,7 @@ if mine[3] then
   return {'replay', '0', 0, 0, root, of}
 end
 
-local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token, 'k', 'y', 'cp', 'x', 'u', 'om')
+local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token, 'k', 'y', 'cp', 'x', 'u', 'om', 'ex', 'st')
 local function wait_for_key()
   expect_room_behind(ARGV[15], KEYS[7], ARGV[7])
   if mine[2] then
@@ -55,7 +57,9 @@ if mine[2] then
   if ARGV[15] ~= '' and not mine[4] then key, done = ask_key(ARGV[15]) end
   if key == 'free' then own_key(ARGV[15], KEYS[2], worker, n, ARGV[7]) end
   if key == 'busy' then return wait_for_key() end
-  return hand_over(KEYS[3], r[14], of, {'run', fence, tonumber(starts), tonumber(returns), r[9] or token, of, done or '', r[15] or ''})
+  -- It had expired, or not, when it was first asked for.
+  local why = why_not(r[15], r[18], ARGV[16], r[19] or 0)
+  return hand_over(KEYS[3], r[14], of, {'run', fence, tonumber(starts), tonumber(returns), r[9] or token, of, done or '', why})
 end
 
 local verdict, asked, state, known_life = admit(r, generation, ARGV[9])
@@ -101,7 +105,7 @@ local fence = math.max(tonumber(redis.call('GET', KEYS[4]) or 0) + 1, at_us)
 if ARGV[15] ~= '' and done == '' then own_key(ARGV[15], KEYS[2], worker, n, ARGV[7]) end
 redis.call('SET', KEYS[4], int(fence))
 -- A record without a life was made by `revoke`, and is about this one; what was said of a life that ended is not.
-local revoked = (state or not r[10]) and r[15] or ''
+local why = why_not((state or not r[10]) and r[15], state and r[18], ARGV[16], int(now_ms))
 local root, starts, returns = r[9] or token, tonumber(r[8] or 0) + 1, tonumber(r[6] or 0) + tonumber(r[7] or 0)
 if not state then
   -- A message without a record still runs: stock producers write none, and records expire.
@@ -116,4 +120,4 @@ if r[16] then redis.call('HDEL', KEYS[3], 'u') end
 redis.call('PEXPIRE', KEYS[3], ARGV[8])
 redis.call('HSET', KEYS[2], 's:' .. n, table.concat({int(fence), starts, returns, id}, '|'))
 event(KEYS[5], 'started', id, worker, n, int(fence))
-return hand_over(KEYS[3], r[14], asked, {'run', int(fence), starts, returns, root, int(asked), done, revoked})
+return hand_over(KEYS[3], r[14], asked, {'run', int(fence), starts, returns, root, int(asked), done, why})
