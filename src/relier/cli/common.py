@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -143,11 +143,30 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def offline(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command that asks no server its `--json` and its way of failing; see `command`."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
+    @functools.wraps(function)
+    def wrapped(as_json: bool, **options: Any) -> None:
+        asked = Asked(as_json, None, "")
+        with failing(asked, reaches=nullcontext()):
+            status = function(asked, **options)
+        sys.exit(status or 0)
+
+    return wrapped
+
+
 @contextmanager
-def failing(asked: Asked) -> Iterator[None]:
-    """Turn what goes wrong into one line and an exit status."""
+def failing(asked: Asked, *, reaches: AbstractContextManager[None] | None = None) -> Iterator[None]:
+    """Turn what goes wrong into one line and an exit status.
+
+    Args:
+        reaches: what turns errors of what is reached into ours; the Redis that is asked for, unless
+            told otherwise.
+    """
     try:
-        with _redis_answers(asked):
+        with reaches or _redis_answers(asked):
             yield
     except NotFoundError as error:
         _fail(asked, error, NOT_FOUND)

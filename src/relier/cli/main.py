@@ -20,6 +20,7 @@ _COMMANDS = {
         "What is let in per window: status, reset.",
     ),
     "bench": ("relier.cli.bench:bench", "Measure relier beside vanilla Celery."),
+    "config": ("relier.cli.config:config", "Settings: show, validate, set."),
     "demo": ("relier.cli.demo:demo", "Kill workers in front of you and count what was lost."),
     "dlq": ("relier.cli.dlq:dlq", "Dead letters: list, inspect, release, retry-all, purge."),
     "doctor": ("relier.cli.doctor:doctor", "Check that Redis and the fleet can keep the promises."),

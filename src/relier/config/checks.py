@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from relier.config.settings import Settings, keys_in
+from relier.config.settings import keys_in
 from relier.config.table import SHORTEST_SECRET_BYTES
-from relier.errors import ConfigurationError
 
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+socket")
 
@@ -45,24 +46,21 @@ def check_secrets(text: str) -> None:
             raise ValueError(f"key {number} of {len(keys)} has only {size} bytes")
 
 
-def check_timeouts(soft_s: float | None, hard_s: float | None) -> None:
-    """Raise a ConfigurationError for a soft timeout that comes too late."""
+def contradictions(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what does not fit together among settings that are each acceptable."""
+    soft_s, hard_s = values["soft_timeout_s"], values["hard_timeout_s"]
     if soft_s is not None and hard_s is not None and soft_s >= hard_s:
-        raise ConfigurationError(
+        yield (
             f"RELIER_SOFT_TIMEOUT ({soft_s:g}) is not below RELIER_HARD_TIMEOUT ({hard_s:g}): no "
             "task would live to see it; lower the first or raise the second"
         )
-
-
-def check_together(settings: Settings) -> None:
-    """Raise a ConfigurationError for a setting that lacks another."""
-    if settings.checkpoint_backend == "filesystem" and settings.checkpoint_dir is None:
-        raise ConfigurationError(
+    if values["checkpoint_backend"] == "filesystem" and values["checkpoint_dir"] is None:
+        yield (
             "RELIER_CHECKPOINT_BACKEND is 'filesystem', which needs a folder: set "
             "RELIER_CHECKPOINT_DIR to one that every worker of the fleet shares"
         )
-    if settings.require_signature and not settings.secret_key:
-        raise ConfigurationError(
+    if values["require_signature"] and not values["secret_key"]:
+        yield (
             "RELIER_REQUIRE_SIGNATURE is on, but there is no key to verify with: set "
             "RELIER_SECRET_KEY here, in every producer and in every worker"
         )

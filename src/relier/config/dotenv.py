@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from relier.config.table import SETTINGS
 from relier.errors import ConfigurationError
@@ -10,26 +11,49 @@ from relier.errors import ConfigurationError
 ENV_PREFIX = "RELIER_"
 
 
+class Line(NamedTuple):
+    """One line that names a variable of ours; ``value`` is None where it has no `=`."""
+
+    number: int
+    name: str
+    value: str | None
+
+
 def read_dotenv(path: Path) -> dict[str, str]:
     """Read `NAME=value` lines that name our variables; the rest belongs to other tools."""
+    values = {}
+    for line in lines_of(path):
+        if line.value is None:
+            raise ConfigurationError(f"{path}, line {line.number}: write it as {line.name}=value")
+        values[line.name] = line.value
+    return values
+
+
+def lines_of(path: Path) -> list[Line]:
+    """Return the lines that name our variables.
+
+    Raises:
+        ConfigurationError: there is such a file, and it cannot be read.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return parsed(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}
+        return []
     except (OSError, UnicodeDecodeError) as problem:
         raise ConfigurationError(
             f"{path} cannot be read ({problem}): make it a readable UTF-8 file, or remove it"
         ) from None
-    values = {}
+
+
+def parsed(text: str) -> list[Line]:
+    """Return the lines of a file's text that name our variables."""
+    found = []
     for number, line in enumerate(text.splitlines(), start=1):
         stripped = line.strip().removeprefix("export ").lstrip()
-        if not stripped.startswith(ENV_PREFIX):
-            continue
-        name, equals, raw = stripped.partition("=")
-        if not equals:
-            raise ConfigurationError(f"{path}, line {number}: write it as {name.strip()}=value")
-        values[name.strip()] = _unquoted(raw.strip())
-    return values
+        if stripped.startswith(ENV_PREFIX):
+            name, equals, raw = stripped.partition("=")
+            found.append(Line(number, name.strip(), _unquoted(raw.strip()) if equals else None))
+    return found
 
 
 def _unquoted(raw: str) -> str:

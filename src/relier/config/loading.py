@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from relier.config.checks import check_secrets, check_timeouts, check_together, check_url
+from relier.config.checks import check_secrets, check_url, contradictions
 from relier.config.dotenv import read_dotenv
 from relier.config.masking import masked
 from relier.config.settings import Settings
@@ -44,10 +44,9 @@ def load(
     values: dict[str, Any] = {
         row.name: _value(row, env, dotenv, from_file, overrides) for row in SETTINGS
     }
-    check_timeouts(values["soft_timeout_s"], values["hard_timeout_s"])
-    settings = Settings(**values)
-    check_together(settings)
-    return settings
+    for problem in contradictions(values):
+        raise ConfigurationError(problem)
+    return Settings(**values)
 
 
 def _refuse_unknown(overrides: Mapping[str, object]) -> None:
@@ -68,16 +67,20 @@ def _value(
 ) -> object:
     """Take one setting from the strongest source that has it."""
     if row.name in overrides:
-        return _checked(row, overrides[row.name], source=f"{row.name}=")
+        return checked(row, overrides[row.name], source=f"{row.name}=")
     if env.get(row.variable):
-        return _checked(row, env[row.variable], source=row.variable)
+        return checked(row, env[row.variable], source=row.variable)
     if from_file.get(row.variable):
-        return _checked(row, from_file[row.variable], source=f"{row.variable} in {dotenv}")
+        return checked(row, from_file[row.variable], source=f"{row.variable} in {dotenv}")
     return row.default
 
 
-def _checked(row: Setting, raw: object, *, source: str) -> object:
-    """Convert one raw value to its field's type, within its bounds."""
+def checked(row: Setting, raw: object, *, source: str) -> object:
+    """Convert one raw value to its field's type, within its bounds.
+
+    Raises:
+        ConfigurationError: it is not acceptable; the message begins with ``source``.
+    """
     value = row.clean(raw) if isinstance(raw, str) else raw
     try:
         value = msgspec.convert(value, _TYPES[row.name], strict=False)
