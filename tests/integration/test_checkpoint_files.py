@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from relier.config import load
-from relier.phoenix.sweeper import Sweeper, sweep
+from relier.phoenix.sweeper import Sweeper
 from relier.protocol.checkpoint import Place
 from relier.protocol.identity import Claim, Identity
 from relier.store import checkpoints, claiming, letters, publishing, running
@@ -20,6 +20,7 @@ from relier.store.keys import Keys
 from relier.store.publishing import Outgoing
 from relier.store.reaping import ReapRules, reap_claim
 from relier.store.running import Started
+from relier.store.sweeping import sweep
 from support.wait import wait_for
 
 QUEUE, WORKER, TASK = "climb", "w", "task"

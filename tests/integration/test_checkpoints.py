@@ -14,9 +14,9 @@ from click.testing import CliRunner
 
 from integration.apps import climbers
 from relier.cli.main import rl
-from relier.phoenix.sweeper import sweep
 from relier.store.checkpoint_files import FilesystemFiles
 from relier.store.embedded import EmbeddedServer
+from relier.store.sweeping import sweep
 from support.journal import Journal
 from support.settled import assert_settled
 from support.wait import wait_for

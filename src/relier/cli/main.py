@@ -30,6 +30,7 @@ _COMMANDS = {
         "Bring back the tasks of dead workers, until stopped.",
     ),
     "tasks": ("relier.cli.tasks:tasks", "Tasks: list, inflight, inspect."),
+    "verify": ("relier.cli.verify:verify", "Account for every task: each in exactly one place."),
     "worker": ("relier.cli.worker:worker", "Workers: start, status, drain."),
 }
 

@@ -6,9 +6,23 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from relier.protocol import envelope
 from relier.protocol.envelope import Keyring, Verdict
 from relier.protocol.migrations import VERSION_HEADER
+
+
+class _Headers(msgspec.Struct):
+    id: object = None
+    task: object = None
+
+
+class _Payload(msgspec.Struct):
+    headers: _Headers
+
+
+_READ_HEADERS = msgspec.json.Decoder(_Payload).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +69,15 @@ def read(raw: bytes) -> Message | None:
         schema_version=_number(headers.get(VERSION_HEADER)) or 1,
         raw=raw,
     )
+
+
+def task_id(raw: bytes) -> str:
+    """Return the id in a raw message, read as quickly as can be; "" when it is no task message."""
+    try:
+        headers = _READ_HEADERS(raw).headers
+    except msgspec.MsgspecError:
+        return ""
+    return str(headers.id) if headers.id and headers.task else ""
 
 
 @dataclass(frozen=True, slots=True)

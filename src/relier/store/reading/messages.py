@@ -12,7 +12,8 @@ from relier.store.reading.replies import PAGE, redis_of
 SUFFIXES = ("", *(f"\x06\x16{step}" for step in range(1, 10)))
 """Of the lists of every priority that kombu's range (0 to 9) allows, highest priority first."""
 
-_REPLAY = re.compile(rb"\d+\|-?\d+\|[^|]*\|(\d+)\|")
+REPLAY_ELEMENT = re.compile(rb"\d+\|-?\d+\|[^|]*\|(\d+)\|")
+"""The head of an element of a replay list, up to its outcome, whose length it tells."""
 
 
 class Depth(NamedTuple):
@@ -97,7 +98,7 @@ def replays(store: Store, queue: str, limit: int) -> Iterator[Waiting]:
     """Yield up to ``limit`` committed tasks whose consequences wait to be sent again."""
     for element in reversed(redis_of(store).lrange(store.keys.replay(queue), -limit, -1)):
         # As lua/lib/replay.lua writes it; what another version wrote is left for its own workers.
-        found = _REPLAY.match(element)
+        found = REPLAY_ELEMENT.match(element)
         if found:
             yield unwrap(element[found.end() + int(found[1]) :])
 
