@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from relier.version import __version__
+
 if TYPE_CHECKING:
     from relier.errors import StaleFenceError
     from relier.protocol.migrations import SchemaRegistry
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from relier.tasks.install import Relier
     from relier.tasks.lock import idempotency_lock
     from relier.tasks.receipt import Receipt
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Receipt",

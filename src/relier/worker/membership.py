@@ -19,7 +19,6 @@ from weakref import WeakValueDictionary
 
 import celery
 
-from relier import __version__
 from relier.errors import RedisConnectionError
 from relier.protocol.identity import Claim, mint_worker_id
 from relier.protocol.outcome import printable
@@ -27,6 +26,7 @@ from relier.store import claiming, running
 from relier.store.broker import Broker
 from relier.store.claiming import Ended, Returned, Unread
 from relier.store.operations import Argument, Operation
+from relier.version import __version__
 from relier.worker.alarms import Alarms
 from relier.worker.beat import Beat
 from relier.worker.comparison import Comparison
