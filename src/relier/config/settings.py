@@ -42,6 +42,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     checkpoint_max_inline_bytes: Annotated[int, Meta(ge=0, le=16_777_216)]
     checkpoint_backend: CheckpointBackend
     checkpoint_dir: Annotated[str, Meta(min_length=1)] | None
+    dlq_max_age_s: Annotated[float, Meta(ge=1, le=3_153_600_000)] | None
+    dlq_max_count: Annotated[int, Meta(ge=0)]
     secret_key: str | None
     require_signature: bool
     graceful_shutdown_timeout_s: Annotated[float, Meta(ge=0, le=86_400)]

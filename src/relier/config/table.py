@@ -204,6 +204,20 @@ SETTINGS: tuple[Setting, ...] = (
         "Where the backend filesystem keeps them; each Redis gets a folder of its own in it.",
     ),
     Setting(
+        "dlq_max_age_s",
+        "RELIER_DLQ_MAX_AGE",
+        None,
+        "seconds, 1 to 3153600000 (100 years)",
+        "Dead letters that are older are removed, for good; unset: none is. Alike in every worker.",
+    ),
+    Setting(
+        "dlq_max_count",
+        "RELIER_DLQ_MAX_COUNT",
+        0,
+        "a whole number of letters, 0 for no limit",
+        "Each queue keeps so many dead letters, the newest, and the others are removed for good.",
+    ),
+    Setting(
         "secret_key",
         "RELIER_SECRET_KEY",
         None,

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from relier.errors import RedisConnectionError, RelierError
 from relier.phoenix.detector import Detector, Sighting, Verdict
 from relier.phoenix.reaper import bring_back, wake_parked
+from relier.phoenix.retention import Retention, retain
 from relier.phoenix.sweeper import Sweeper
 from relier.store import fleet
 from relier.store.broker import Broker
@@ -40,6 +41,7 @@ class Phoenix(threading.Thread):
         self._every_s = broker.settings.resurrection_check_interval_s
         files = broker.checkpoint_files
         self._sweeper = Sweeper(broker, files) if files else None
+        self._retention = Retention.of(broker.settings)
 
     def run(self) -> None:
         """Look around until stopped; a server that is away only means to look again."""
@@ -84,6 +86,8 @@ class Phoenix(threading.Thread):
             if time.monotonic() - self._swept_at_s > _SWEEP_EVERY_S:
                 self._swept_at_s = time.monotonic()
                 wake_parked(store, self._broker)
+                if self._retention.asked_for:
+                    retain(store, self._retention)
         except RedisConnectionError:
             # Reading goes on where writing is refused, and then every worker looks silent.
             self._detector.forget()

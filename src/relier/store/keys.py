@@ -129,6 +129,11 @@ class Keys:
         return f"{self.prefix}rl:checkpoints:sweep"
 
     @property
+    def retention_turn(self) -> str:
+        """Return the key that lets one process remove old dead letters in each interval."""
+        return f"{self.prefix}rl:retention"
+
+    @property
     def phoenix_tick(self) -> str:
         """Return the short-lived key that lets one resurrector work at a time."""
         return f"{self.prefix}rl:phoenix:tick"

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from relier.protocol.checkpoint import Place
 from relier.protocol.fingerprint import fingerprint
+from relier.store.client import Store
 from relier.store.keys import Keys
 from relier.store.operations import Argument, Operation, pairs, text
 from relier.store.publishing import Outgoing
@@ -117,6 +118,11 @@ def purge(
     arguments: list[Argument] = [why, keep, _RECEIPT_TTL_MS]
     arguments += [word for pair in found for word in pair]
     return Operation(_PURGE, names, arguments, _purged)
+
+
+def take_turn(store: Store, every_ms: int) -> bool:
+    """Return whether this process may look for letters to remove; one may in each interval."""
+    return bool(store.redis.set(store.keys.retention_turn, "1", nx=True, px=every_ms))
 
 
 def _purged(reply: Any) -> Purged:

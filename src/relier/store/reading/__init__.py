@@ -7,11 +7,13 @@ other key.
 from relier.store.reading.claims import HeldClaim, held, parcels
 from relier.store.reading.events import StreamEvent, events_after, events_before
 from relier.store.reading.letters import (
+    Extent,
     Span,
     Summary,
     count_dead,
     dead,
     dead_between,
+    dead_extents,
     group_counts,
     group_spans,
     letter,
@@ -41,6 +43,7 @@ from relier.store.reading.workers import worker_entries
 __all__ = [
     "SUFFIXES",
     "Depth",
+    "Extent",
     "HeldClaim",
     "InHand",
     "Span",
@@ -52,6 +55,7 @@ __all__ = [
     "count_dead",
     "dead",
     "dead_between",
+    "dead_extents",
     "depths",
     "events_after",
     "events_before",

@@ -38,6 +38,13 @@ class Span(NamedTuple):
     last_ms: int
 
 
+class Extent(NamedTuple):
+    """How many dead letters a queue has, and when the oldest died (0: there is none)."""
+
+    letters: int
+    oldest_ms: int
+
+
 def dead(store: Store, queue: str, limit: int) -> list[tuple[str, int]]:
     """Return (letter id, ms of death) of up to ``limit`` dead letters, newest first."""
     found = redis_of(store).zrange(store.keys.dead(queue), 0, limit - 1, desc=True, withscores=True)
@@ -84,6 +91,20 @@ def count_dead(store: Store, queues: Sequence[str], fingerprint: str = "") -> in
         for queue in queues:
             pipe.zcard(keys.group(queue, fingerprint) if fingerprint else keys.dead(queue))
         return sum(pipe.execute())
+
+
+def dead_extents(store: Store, queues: Sequence[str]) -> list[Extent]:
+    """Return how many letters each queue has, and since when."""
+    extents = []
+    for start in range(0, len(queues), _PAGE):
+        with redis_of(store).pipeline(transaction=False) as pipe:
+            for queue in queues[start : start + _PAGE]:
+                pipe.zcard(store.keys.dead(queue))
+                pipe.zrange(store.keys.dead(queue), 0, 0, withscores=True)
+            replies = iter(pipe.execute())
+        for count, oldest in zip(replies, replies, strict=True):
+            extents.append(Extent(count, _scored(oldest[0])[1] if oldest else 0))
+    return extents
 
 
 def letter(
