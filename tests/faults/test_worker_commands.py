@@ -91,3 +91,68 @@ def test_status_shows_a_thousand_workers(scene: Scene) -> None:
     assert len(found) == 1000
     assert ask(scene, "status").stdout.count("\n") == 1001
     store.close()
+
+
+# -- reset
+
+
+def test_a_killed_worker_is_forgotten_though_nobody_is_there_to_notice(scene: Scene) -> None:
+    held = scene.push("hold", "long")
+    behind = scene.push("note", "behind")
+    first = scene.worker("first", concurrency=1, options=QUICK)
+    scene.began("long")
+    scene.wait_claimed(2)
+    first.sigkill_tree()
+    done = ask(scene, "reset", "first", "--timeout", "0.5")
+    assert done.exit_code == 1, done.output
+    assert "1 task that it ran, 1 that it had not begun, 0 that had ended" in done.stdout
+    assert "`rl run-resurrector`" in done.stdout
+    assert status(scene)[0]["state"] == "dying"
+    scene.worker("second", options=QUICK)
+    scene.began("long", times=2)
+    assert ask(scene, "status", "first").exit_code == 4
+    scene.let("long")
+    scene.settle()
+    assert (scene.returns(held), scene.returns(behind)) == ((1, 0), (0, 0))
+
+
+def test_a_worker_that_nobody_can_judge_yet_is_only_given_up_by_force(scene: Scene) -> None:
+    scene.push("hold", "long")
+    first = scene.worker("first", concurrency=1, options=QUICK)
+    scene.began("long")
+    entry = scene.keys.worker(scene.member(first))
+    scene.wait(lambda: scene.redis.hget(entry, "client_id"), "its first beat")
+    os.kill(first.pid, signal.SIGSTOP)
+    scene.redis.hset(entry, mapping={"client_id": "", "hb": 600_000})
+    first.sigkill_tree()
+    scene.worker("second", options=QUICK)
+    done = ask(scene, "reset", "first")
+    assert done.exit_code == 1
+    assert "cannot be seen from here" in done.stderr
+    assert "--force --yes" in done.stderr
+    assert ask(scene, "reset", "first", "--force").exit_code == 2
+    done = ask(scene, "reset", "first", "--force", "--yes", "--json")
+    assert done.exit_code == 0, done.output
+    [found] = json.loads(done.stdout)["workers"]
+    assert (found["running"], found["gone"]) == (1, True)
+    scene.began("long", times=2)
+    scene.let("long")
+    scene.settle()
+
+
+def test_a_living_worker_is_left_alone_and_by_force_commits_nothing(scene: Scene) -> None:
+    held = scene.push("hold", "long")
+    first = scene.worker("first", concurrency=1, options=QUICK)
+    scene.began("long")
+    before = scene.member(first)
+    done = ask(scene, "reset", "first")
+    assert (done.exit_code, scene.member(first)) == (1, before)
+    assert "it beats" in done.stderr
+    assert ask(scene, "reset", "first", "--force", "--yes").exit_code == 0
+    scene.wait(lambda: before not in scene.members(), "its entry to go")
+    scene.wait(scene.members, "it to go on under another id")
+    scene.let("long")
+    scene.settle()
+    assert scene.journal.count("passed", "long") == 2
+    assert (scene.events("ended")[held], scene.returns(held)) == (1, (1, 0))
+    assert ask(scene, "reset", "frist").exit_code == 4

@@ -11,6 +11,7 @@ import click
 
 from relier.cli import common
 from relier.cli.common import Asked
+from relier.cli.worker_reset import reset_
 from relier.cli.worker_status import chosen, status
 from relier.ops import drain as draining
 from relier.ops import fleet
@@ -24,10 +25,11 @@ _SLACK_S = 30.0
 
 @click.group()
 def worker() -> None:
-    """Workers: start, status, drain."""
+    """Workers: start, status, drain, reset."""
 
 
 worker.add_command(status)
+worker.add_command(reset_)
 
 
 @worker.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})

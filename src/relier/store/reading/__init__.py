@@ -38,7 +38,7 @@ from relier.store.reading.messages import (
 from relier.store.reading.queues import InHand, any_waiting, in_hand, next_messages, pauses
 from relier.store.reading.server import answered, info, load_script, now_ms, remove_prefixed
 from relier.store.reading.tasks import records, stored_result
-from relier.store.reading.workers import worker_entries
+from relier.store.reading.workers import worker_entries, worker_entry
 
 __all__ = [
     "SUFFIXES",
@@ -85,4 +85,5 @@ __all__ = [
     "unwrap",
     "waiting",
     "worker_entries",
+    "worker_entry",
 ]

@@ -13,3 +13,8 @@ def worker_entries(store: Store) -> dict[str, dict[str, str]]:
         for name in names:
             pipe.hgetall(store.keys.worker(name))
         return dict(zip(names, map(texts, pipe.execute()), strict=True))
+
+
+def worker_entry(store: Store, worker_id: str) -> dict[str, str]:
+    """Return one worker's entry; empty when there is none."""
+    return texts(redis_of(store).hgetall(store.keys.worker(worker_id)))
