@@ -11,6 +11,10 @@ from faults.apps import labour
 from faults.havoc import Fleet
 from faults.scene import Scene, kill
 from relier.errors import PayloadError
+from relier.protocol.identity import Identity
+from relier.store import claiming, publishing, running
+from relier.store.broker import Broker
+from relier.store.publishing import Outgoing
 
 CALLS, KILLS, RESULT_S = 50, 3, 60.0
 KEYS, EACH = 200, 3
@@ -49,6 +53,33 @@ def test_one_of_many_runs_though_its_process_is_killed(scene: Scene, pool: str) 
     assert parked(scene) == 0
     assert scene.app.tasks["once"].push("pay").get(RESULT_S) in results(scene, ids)
     assert scene.journal.count("passed", "pay") == 1
+
+
+def test_all_that_wait_for_a_key_are_woken_by_the_end_of_its_owner(scene: Scene) -> None:
+    scene.worker("only", env={"RELIER_HEARTBEAT_TTL": "60"})
+    scene.push("once", "pay")
+    scene.began("pay")
+    key = scene.app.tasks["once"].call_key.of(("pay",), {})
+    _park_by_hand(scene.app.relier.broker, "express", key, 1_200)
+    scene.redis.delete(scene.keys.parked_keys)  # so that no sweep finds them
+    scene.let("pay")
+    scene.wait(lambda: scene.redis.llen("express") == 1_200, "all of them to be woken")
+    assert parked(scene) == 0
+
+
+def _park_by_hand(broker: Broker, queue: str, key: str, count: int) -> None:
+    """Park duplicates as a worker would that takes one after the other."""
+    store, keys, worker = broker.store, broker.keys, "hand"
+    store.run(claiming.hello(keys, worker, {"epoch": 1}))
+    for number in range(count):
+        who = Identity(f"d{number}", f"t{number}", 0, "once")
+        out = Outgoing(who.task_id, who.token, 0, "", 0, "once", f"raw {number}")
+        store.run(publishing.enqueue(keys, queue, [out]))
+        (claimed,) = store.run_once(claiming.claim(keys, worker, 1, [queue], 1, [""])).claimed
+        operation = running.start(
+            keys, claimed.claim, who, own_limit=None, max_resurrections=5, idempotency_key=key
+        )
+        assert store.run(operation).verdict == "parked"
 
 
 def test_one_key_from_two_queues(scene: Scene) -> None:

@@ -82,6 +82,25 @@ def test_a_start_asked_again_takes_a_key_that_is_free_by_now(bench: Bench) -> No
     bench.duplicate("c", "one")
 
 
+def test_more_wait_for_a_key_than_one_step_wakes(bench: Bench) -> None:
+    owner, many = bench.begin("a", "one"), 1_200
+    for number in range(many):
+        bench.duplicate(f"b{number}", "two")
+    kept = Kept(b"result", HOUR_MS)
+    told = bench.store.run(running.finish(KEYS, owner, "a", "SUCCESS", None, kept))
+    assert told == running.MORE_PARKED
+    assert 0 < bench.redis.llen("two") < many
+    sweep = reaping.sweep(KEYS, KEYS.idempotency(KEY))
+    while (said := bench.store.run(sweep)) == "more":
+        pass
+    assert said == "done"
+    # They go to the head a part at a time, each in its order.
+    waiting = [
+        int(raw.removeprefix(b"raw b")) for raw in reversed(bench.redis.lrange("two", 0, -1))
+    ]
+    assert waiting == [*range(1_000, 1_200), *range(500, 1_000), *range(500)]
+
+
 def test_a_task_of_a_stock_producer_that_was_revoked_before_it_came(bench: Bench) -> None:
     assert bench.store.run(running.revoke(KEYS, "a"))
     bench.redis.lpush("one", "raw a")

@@ -158,14 +158,14 @@ class RealScripts:
         """See ``model.finish``."""
         claim, task = self._about(number)
         kept = self._kept(number, outcome)
-        return self.store.run(running.finish(self.keys, claim, task, "SUCCESS", None, kept))
+        return bool(self.store.run(running.finish(self.keys, claim, task, "SUCCESS", None, kept)))
 
     def commit(self, worker: int, number: int, outcome: Outcome) -> bool:
         """See ``model.commit``."""
         claim, task = self._about(number)
         saved = _bytes(outcome)
         kept = self._kept(number, outcome)
-        done = self.store.run(running.commit(self.keys, claim, task, "SUCCESS", saved, kept))
+        done = bool(self.store.run(running.commit(self.keys, claim, task, "SUCCESS", saved, kept)))
         if done:
             self._outcomes.setdefault(number, outcome)
         return done
@@ -255,7 +255,8 @@ class RealScripts:
 
     def sweep(self) -> bool:
         """See ``model.sweep``."""
-        return self.store.run(reaping.sweep(self.keys, self.keys.idempotency("K"), [QUEUE]))
+        operation = reaping.sweep(self.keys, self.keys.idempotency("K"), [QUEUE])
+        return self.store.run(operation) == "done"
 
     # What happens to a queue without a script of ours.
 

@@ -57,4 +57,4 @@ class Bench:
         assert self.start(self.claim(queue), task).verdict == "parked"
 
     def sweep(self, *queues: str) -> bool:
-        return self.store.run(reaping.sweep(KEYS, KEYS.idempotency(KEY), queues))
+        return self.store.run(reaping.sweep(KEYS, KEYS.idempotency(KEY), queues)) == "done"

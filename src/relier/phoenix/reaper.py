@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from relier.phoenix.detector import Verdict
 from relier.store.broker import Broker
@@ -14,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 _MOST_BATCHES = 100
 _MOST_PARKED_KEYS = 100
+_MOST_WAKES = 100
 
 
 def wake_parked(store: Store, broker: Broker) -> None:
@@ -24,7 +26,19 @@ def wake_parked(store: Store, broker: Broker) -> None:
     found = parked_keys(store, _MOST_PARKED_KEYS)
     queues = known_queues(store) if found else []
     for key in found:
-        store.run(sweep(broker.keys, key, queues))
+        wake_all(store, broker, key, queues)
+
+
+def wake_all(store: Store, broker: Broker, key: str, queues: Sequence[str] = ()) -> None:
+    """Wake the duplicates behind one key, as many in one call as Redis can move at once.
+
+    Args:
+        key: its full name.
+        queues: see ``reaping.sweep``.
+    """
+    for _ in range(_MOST_WAKES):
+        if store.run(sweep(broker.keys, key, queues)) != "more":
+            return
 
 
 def bring_back(store: Store, broker: Broker, verdict: Verdict) -> None:

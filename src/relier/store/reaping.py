@@ -129,14 +129,19 @@ def reap_claim(keys: Keys, claim: Claim, reason: str, rules: ReapRules) -> Opera
     return Operation(_REAP_CLAIM, names, arguments, _reaped_claim)
 
 
-def sweep(keys: Keys, parked_key: str, queues: Sequence[str]) -> Operation[bool]:
-    """Wake the duplicates parked behind an idempotency key that nobody owns; True: none is left.
+def sweep(keys: Keys, parked_key: str, queues: Sequence[str] = ()) -> Operation[str]:
+    """Wake the duplicates parked behind an idempotency key that nobody owns, some hundreds of them.
 
     Args:
         parked_key: the key's full name, from ``keys.parked_keys``.
-        queues: all that are known.
+        queues: all that are known; none: those that the key names, while it lasts.
+
+    Returns:
+        "done" when none is left; "more" when some were woken and others wait for the next call;
+        "left" when its owner runs, or when those that wait cannot go back now.
     """
-    return Operation(_SWEEP, [parked_key, keys.parked_keys], list(queues), bool)
+    verdict = ("left", "done", "more").__getitem__
+    return Operation(_SWEEP, [parked_key, keys.parked_keys], list(queues), verdict)
 
 
 def _recovery_keys(keys: Keys, rules: ReapRules) -> tuple[str, str]:

@@ -19,6 +19,9 @@ _START, _FINISH, _COMMIT, _ACK = load("start"), load("finish"), load("commit"), 
 _ABANDON, _CONDEMN = load("abandon"), load("condemn")
 _OVERTIME, _REVOKE = load("overtime"), load("revoke")
 
+STALE, COMMITTED, MORE_PARKED = 0, 1, 2
+"""Answers of :func:`finish` and :func:`commit`."""
+
 
 class Started(NamedTuple):
     """The server's answer to ``start``.
@@ -151,8 +154,13 @@ def finish(
     state: str,
     result: StoredResult | None,
     kept: Kept | None = None,
-) -> Operation[bool]:
-    """Commit, store the result and end the claim in one step; False when the claim is stale."""
+) -> Operation[int]:
+    """Commit, store the result and end the claim in one step.
+
+    Returns:
+        ``COMMITTED`` or ``STALE``; ``MORE_PARKED`` when it is committed, and more duplicates wait
+        for its key than one step wakes.
+    """
     names = [
         keys.worker(claim.worker),
         keys.claims(claim.queue, claim.worker),
@@ -166,7 +174,7 @@ def finish(
     else:
         arguments += (0, "")
     arguments += kept or ("", 0)
-    return Operation(_FINISH, names, arguments, bool)
+    return Operation(_FINISH, names, arguments, int)
 
 
 def commit(
@@ -176,8 +184,12 @@ def commit(
     state: str,
     outcome: bytes,
     kept: Kept | None = None,
-) -> Operation[bool]:
-    """Save the outcome beside the claim; from here on the task never runs again."""
+) -> Operation[int]:
+    """Save the outcome beside the claim; from here on the task never runs again.
+
+    Returns:
+        As ``finish``.
+    """
     names = [
         keys.worker(claim.worker),
         keys.claims(claim.queue, claim.worker),
@@ -186,7 +198,7 @@ def commit(
     ]
     arguments: list[Argument] = [claim.worker, claim.number, task_id, state, outcome]
     arguments += kept or ("", 0)
-    return Operation(_COMMIT, names, arguments, bool)
+    return Operation(_COMMIT, names, arguments, int)
 
 
 def ack(keys: Keys, claim: Claim, task_id: str) -> Operation[bool]:

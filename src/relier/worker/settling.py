@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from typing import Any
 
 from celery import states
 from celery.app.task import get_actual_ignore_result
 
+from relier.errors import RelierError
+from relier.phoenix.reaper import wake_all
 from relier.protocol.outcome import Outcome, printable
 from relier.store import running
 from relier.store.broker import Broker
@@ -59,9 +62,17 @@ class Settling:
         )
         if not committed:
             return None
+        if committed == running.MORE_PARKED:
+            self._wake_the_rest(run)
         if saved is not None:
             self._send_and_ack(run, ended, saved, again=False)
         return ended
+
+    def _wake_the_rest(self, run: Run) -> None:
+        """Wake all that wait for this task's key; what is not woken now the sweep wakes later."""
+        key = self._broker.keys.idempotency(run.key)
+        with suppress(RelierError):
+            wake_all(self._broker.store, self._broker, key)
 
     def replay(self, run: Run) -> Ended | None:
         """Send what follows from an outcome that another process committed.
@@ -102,7 +113,7 @@ class Settling:
         started = persist(self._broker, run.beginning, run)
         return started.verdict == "run" and bool(started.done) == bool(run.started.done)
 
-    def _commit_operation(self, run: Run, ended: Ended) -> tuple[Operation[bool], Outcome | None]:
+    def _commit_operation(self, run: Run, ended: Ended) -> tuple[Operation[int], Outcome | None]:
         """Return what commits this end, and the outcome from which more follows, if any."""
         task, request, keys = run.task, run.request, self._broker.keys
         stores = self._stores(run, ended)

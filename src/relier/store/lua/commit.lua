@@ -3,7 +3,8 @@
 --         sends what follows from the outcome, and a crash only makes somebody else send it.
 -- KEYS  1 worker entry (hash)  2 claims (hash)  3 record (hash)  4 events (stream)
 -- ARGV  1 worker  2 claim  3 task id  4 state  5 outcome  6 what the idempotency key keeps, or ''  7 for how long, ms
--- returns 1 committed (also when asked again), 0 stale: nothing was changed
+-- returns 1 committed (also when asked again), 2 committed, and more wait for its key than were woken; 0 stale: nothing was
+--         changed
 --@include event
 --@include parcel
 --@include idem
@@ -19,10 +20,11 @@ if not mine[1] then return 0 end
 local r = redis.call('HMGET', KEYS[3], 'g', 'rt')
 redis.call('HSET', KEYS[2], 'o:' .. n, table.concat({'0', r[1] or '0', r[2] or '', ARGV[5]}, '|'))
 if r[1] then redis.call('HSET', KEYS[3], 's', 'c', 'c', '') end
+local all_woken = true
 if mine[3] then
   redis.call('HDEL', KEYS[2], 'k:' .. n)
-  let_go(mine[3], worker, n, ARGV[6], ARGV[7])
+  all_woken = let_go(mine[3], worker, n, ARGV[6], ARGV[7])
 end
 redis.call('HINCRBY', KEYS[1], counter(ARGV[4]), 1)
 event(KEYS[4], 'committed', ARGV[3], worker, n, ARGV[4])
-return 1
+return all_woken and 1 or 2

@@ -4,7 +4,8 @@
 -- ARGV  1 worker  2 claim  3 task id  4 state (SUCCESS, ...)  5 record ttl ms after the end
 --       6 result ttl s (0: keep)  7 result value or ''
 --       8 what the idempotency key keeps, or ''  9 for how long, ms
--- returns 1 committed (also when asked again), 0 stale: nothing was changed
+-- returns 1 committed (also when asked again), 2 committed, and more wait for its key than were woken; 0 stale: nothing was
+--         changed
 --@include event
 --@include life
 --@include parcel
@@ -31,10 +32,10 @@ if ARGV[7] ~= '' then
   redis.call('PUBLISH', KEYS[5], ARGV[7])
 end
 redis.call('HDEL', KEYS[2], n, 's:' .. n, 'k:' .. n)
-if mine[3] then let_go(mine[3], worker, n, ARGV[8], ARGV[9]) end
+local all_woken = not mine[3] or let_go(mine[3], worker, n, ARGV[8], ARGV[9])
 redis.call('HSET', KEYS[3], 's', 'e', 'w', worker, 'c', n)
 if r[2] then redis.call('HDEL', KEYS[3], 'cp', 'cd') end
 rest(KEYS[3], r[1], ARGV[5])
 redis.call('HINCRBY', KEYS[1], counter(ARGV[4]), 1)
 event(KEYS[4], 'ended', id, worker, n, ARGV[4])
-return 1
+return all_woken and 1 or 2

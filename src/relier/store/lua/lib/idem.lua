@@ -1,7 +1,7 @@
 -- An idempotency key (hash): while it is owned w, c, q (worker, claim and queue of its owner); once done v (the result);
 -- and p:<queue> for each queue of which duplicates are parked. A duplicate is parked in the list beside it, as a parcel.
 -- The lock lives exactly as long as its owner's claim runs, whose field k:<claim> names the key.
-local MOST_WOKEN = 500
+local MOST_WOKEN, MOST_WOKEN_BYTES = 500, 1000000
 
 local function parked_list(idem, queue)
   local prefix, name = string.match(idem, '^(.-)rl:idem:(.*)$')
@@ -15,27 +15,44 @@ local function is_owned(idem, worker, n, queue)
   return running[1] and not running[2]
 end
 
--- Whoever wakes others is in the middle of a move of its own: a list of another type must not stop that.
-local function takes_all(base, parcels)
-  for _, parcel in ipairs(parcels) do
-    if misfit(base .. string.match(parcel, '^[^|]*'), 'list') then return false end
+-- Put parcels to the heads of their lists, the oldest first. Whoever wakes others is in the middle of a move of its own: a
+-- list of another type must not stop that. False: none of them could go.
+local function all_to_head(base, bell, parcels)
+  local raws = {}
+  for i = #parcels, 1, -1 do
+    local suffix, raw = unwrap(parcels[i])
+    raws[suffix] = raws[suffix] or {}
+    table.insert(raws[suffix], raw)
   end
+  for suffix in pairs(raws) do
+    if misfit(base .. suffix, 'list') then return false end
+  end
+  for suffix, of_list in pairs(raws) do redis.call('RPUSH', base .. suffix, unpack(of_list)) end
+  ring(bell)
   return true
 end
 
--- Put parked duplicates of these queues back to the heads of their lists, the oldest first; true when none are left.
+-- The oldest that wait in a list, as many as may be moved at once. Calls with one key are of one size, more or less.
+local function oldest(list, room)
+  local first = room > 0 and not misfit(list, 'list') and redis.call('LINDEX', list, 0)
+  if not first then return {} end
+  local fit = math.floor(MOST_WOKEN_BYTES / #first)
+  return redis.call('LRANGE', list, 0, math.max(math.min(room, fit), 1) - 1)
+end
+
+-- Put parked duplicates of these queues back, up to a number; how many, and whether none are left.
 local function wake_parked(idem, queues)
   local room, all = MOST_WOKEN, true
   for _, queue in ipairs(queues) do
     local list, prefix = parked_list(idem, queue)
-    local parcels = room > 0 and not misfit(list, 'list') and redis.call('LRANGE', list, 0, room - 1) or {}
-    if not takes_all(prefix .. queue, parcels) then parcels = {} end
-    for i = #parcels, 1, -1 do to_head(prefix .. queue, prefix .. 'rl:{' .. queue .. '}:bell', parcels[i]) end
-    if #parcels > 0 then redis.call('LTRIM', list, #parcels, -1) end
-    room = room - #parcels
+    local parcels = oldest(list, room)
+    if #parcels > 0 and all_to_head(prefix .. queue, prefix .. 'rl:{' .. queue .. '}:bell', parcels) then
+      redis.call('LTRIM', list, #parcels, -1)
+      room = room - #parcels
+    end
     if redis.call('EXISTS', list) == 1 then all = false else redis.call('HDEL', idem, 'p:' .. queue) end
   end
-  return all
+  return MOST_WOKEN - room, all
 end
 
 local function parked_queues(idem)
@@ -46,9 +63,10 @@ local function parked_queues(idem)
   return queues
 end
 
--- End the ownership of a key by a claim, with a result or without one, and wake who waits for it.
+-- End the ownership of a key by a claim, with a result or without one, and wake who waits for it; false: more of them
+-- wait than one script wakes.
 local function let_go(idem, worker, n, value, ttl_ms)
-  if misfit(idem, 'hash') then return end
+  if misfit(idem, 'hash') then return true end
   local owner = redis.call('HMGET', idem, 'w', 'c')
   if owner[1] == worker and owner[2] == n then
     redis.call('HDEL', idem, 'w', 'c', 'q')
@@ -57,5 +75,6 @@ local function let_go(idem, worker, n, value, ttl_ms)
       redis.call('PEXPIRE', idem, ttl_ms)
     end
   end
-  wake_parked(idem, parked_queues(idem))
+  local _, all = wake_parked(idem, parked_queues(idem))
+  return all
 end
