@@ -203,6 +203,10 @@ def _began(stage: Stage) -> None:
     wait_for(lambda: stage.journal.count("part", 1), LIFE_DEADLINE_S, "the task to begin")
 
 
+def _sever(stage: Stage, _victim: Victim) -> None:
+    stage.proxy.sever()
+
+
 def _kill_pool(_stage: Stage, victim: Victim) -> None:
     victim.kill_pool_process()
 
@@ -223,6 +227,7 @@ def _stop_at_once(_stage: Stage, victim: Victim) -> None:
 MOMENTS = [
     Moment("hello", _effect, starts_late=True),
     Moment("beat", _held, holds=True),
+    Moment("reconcile", _held, _sever, holds=True),
     Moment("reap_claim", _held, _kill_pool, holds=True),
     Moment("release", _held, _stop_at_once, holds=True),
     Moment("drained", _effect, _stop_when_done),

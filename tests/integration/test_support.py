@@ -111,6 +111,29 @@ def test_a_cut_finds_its_reply_among_pipelined_and_pushed_ones(
         heard.close()
 
 
+def test_a_cut_whose_link_goes_before_the_reply_waits_for_the_next(
+    proxy: Proxy, client: redis.Redis
+) -> None:
+    cut = proxy.cut_after(1, lambda command: command.name == "BLPOP")
+    with connect(proxy) as severed:
+        lost = threading.Thread(target=_fail_to_pop, args=(severed,))
+        lost.start()
+        wait_for(lambda: client.info("clients")["blocked_clients"], 5, "the first to be under way")
+        proxy.sever()
+        lost.join(5)
+        assert not cut.fired.is_set()
+    client.rpush("list", "x", "y")
+    with connect(proxy) as cut_off:
+        with pytest.raises(redis.ConnectionError):
+            cut_off.blpop("list", 5)
+        cut.wait(5)
+
+
+def _fail_to_pop(client: redis.Redis) -> None:
+    with pytest.raises(redis.ConnectionError):
+        client.blpop("list", 5)
+
+
 def test_a_script_is_known_by_its_name(server: EmbeddedServer) -> None:
     with (
         redis.Redis.from_url(server.url) as direct,

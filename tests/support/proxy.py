@@ -245,6 +245,12 @@ class Proxy:
                 self._cuts.remove(met)
         return command, met
 
+    def rearm(self, cut: Cut) -> None:
+        """Have a rule wait for the next command: the one that it met lost its link before."""
+        with self._lock:
+            cut.seen -= 1
+            self._cuts.append(cut)
+
 
 class _Link:
     """One client's connection and its twin to the server."""
@@ -283,6 +289,10 @@ class _Link:
             if self._closed:
                 return
             self._closed = True
+            unmet = [cut for cut in self._awaited if cut is not None]
+            self._awaited.clear()
+        for cut in unmet:
+            self._proxy.rearm(cut)
         _shut(self._client)
         if self._server is not None:
             _shut(self._server)
@@ -310,14 +320,20 @@ class _Link:
     def _await_reply(self, command: Command, cut: Cut | None) -> None:
         # A subscription is confirmed once for each channel.
         replies = max(1, len(command.args) - 1) if command.name in SUBSCRIBES else 1
-        self._awaited.extend([None] * (replies - 1) + [cut])
+        with self._lock:
+            if not self._closed:
+                self._awaited.extend([None] * (replies - 1) + [cut])
+                return
+        if cut is not None:
+            self._proxy.rearm(cut)
 
     def _replies(self, server: socket.socket) -> None:
         splitter = Splitter()
         for data in self._chunks(server):
             for raw, value in splitter.feed(data):
                 pushed = isinstance(value, list) and value and value[0] in PUSHED
-                cut = self._awaited.popleft() if self._awaited and not pushed else None
+                with self._lock:
+                    cut = self._awaited.popleft() if self._awaited and not pushed else None
                 if cut is not None:
                     self._fire(cut)
                     return
