@@ -66,3 +66,31 @@ def test_what_a_server_forgot_runs_again_and_what_runs_stays(
     assert {scene.state(each) for each in (ended, running, began)} == {"SUCCESS"}
     assert worker.running
     assert len(scene.members()) == 1
+
+
+@pytest.mark.parametrize("task", ["hold", "stepwise"])
+def test_of_two_runs_of_a_claim_that_was_forgotten_one_commits(
+    task: str, own_scene: Scene, remember: Callable[[], None], forget: Callable[[], None]
+) -> None:
+    """The claim went with the log's end, so the message waits again while its task runs."""
+    scene, paused = own_scene, own_scene.keys.paused(own_scene.queue)
+    scene.redis.set(paused, "1")
+    worker = scene.worker("only")
+    task_id = scene.push(task, "forgotten")
+    remember()
+    scene.redis.delete(paused)
+    scene.began("forgotten")
+    forget()
+    assert scene.record(task_id)["s"] == "q", "as the server remembers it"
+    scene.redis.delete(paused)
+    scene.began("forgotten", times=2)
+    if task == "stepwise":
+        scene.wait_journal("told", "forgotten")
+    scene.let("forgotten")
+    scene.settle()
+    scene.wait(lambda: "commits nothing" in worker.log(), "the first run to be told")
+    assert scene.journal.count("began", "forgotten") == 2
+    assert scene.journal.count("told", "forgotten") == (task == "stepwise")
+    assert scene.state(task_id) == "SUCCESS"
+    assert scene.returns(task_id) == (0, 0), "nobody is to blame"
+    assert worker.running

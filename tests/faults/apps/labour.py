@@ -13,6 +13,7 @@ from typing import Any
 from celery import Celery
 
 from relier import Relier, rl_task
+from relier.errors import StaleFenceError
 from relier.tasks.context import TaskContext, task_context
 from relier.tasks.task import RelierTask
 from support.journal import VARIABLE, Journal
@@ -138,6 +139,22 @@ def lasting(word: str) -> str:
     return hold(word)
 
 
+def stepwise(word: str) -> str:
+    """Save step after step until the test opens the gate, or somebody else has the task."""
+    journal, context = Journal.from_env(), task_context()
+    journal.write("began", word)
+    deadline = time.monotonic() + GATE_DEADLINE_S
+    while not gate(word).exists() and time.monotonic() < deadline:
+        try:
+            context.save_partial("a step")
+        except StaleFenceError:
+            journal.write("told", word)
+            raise
+        time.sleep(0.05)
+    journal.write("passed", word)
+    return word
+
+
 async def alasting(word: str) -> str:
     """Do the same in an event loop."""
     Journal.from_env().write("began", word)
@@ -169,7 +186,7 @@ def build(broker: str, **settings: object) -> Celery:
     app.conf.worker_prefetch_multiplier = int(os.environ.get(PREFETCH, "4"))
     app.conf.worker_soft_shutdown_timeout = float(os.environ.get(SOFT_SHUTDOWN, "0"))
     Relier(app, **settings)
-    for function in (note, hold, work, weigh, sink, mourn):
+    for function in (note, hold, work, stepwise, weigh, sink, mourn):
         rl_task(app=app, name=function.__name__, shared=False)(function)
     app.task(name="unprotected", acks_late=True, shared=False)(unprotected)
     for lasts in (lasting, alasting):
