@@ -151,6 +151,14 @@ class Store:
         if isinstance(error, exceptions.ReadOnlyError | exceptions.MasterDownError):
             self._lines.close()
 
+    def hurry(self, timeout_s: float) -> None:
+        """Wait no longer than this for any answer from now on: the process is about to end."""
+        self.timeout_s = min(self.timeout_s, timeout_s)
+        arguments = self.redis.connection_pool.connection_kwargs
+        for name in ("socket_timeout", "socket_connect_timeout"):
+            arguments[name] = self.timeout_s
+        self._lines.close()
+
     def check_server(self) -> str:
         """Return the server's version text.
 

@@ -35,6 +35,9 @@ _TICK_S = 0.05
 _AWAY_PAUSE_S = 0.2
 _SHARE_OF_GRACE = 0.25
 _MAIN_ENDS_WITHIN_S = 10.0
+_MAIN_ENDS_WITHIN_AWAY_S = 2.0
+_ANSWER_WITHIN_S = 1.0
+"""How long any answer of Redis may take now: all of the drain is to fit into the grace."""
 
 
 class Order(NamedTuple):
@@ -68,6 +71,7 @@ class Drain(threading.Thread):
         self._heard = ""
         self._began_s = self._ends_at_s = 0.0
         self._pool_has_ended = False
+        self._redis_is_away = False
         self._waits_for: set[str] = set()
         self._account = Account()
         self.asked = False
@@ -113,6 +117,7 @@ class Drain(threading.Thread):
         self._began_s = time.monotonic()
         self._ends_at_s = self._began_s + grace_s
         self._membership.draining = True
+        self._membership.broker.store.hurry(_ANSWER_WITHIN_S)
         if worker_state.should_stop in (None, False):
             worker_state.should_stop = 0
         logger.info("drain: %s; what runs has %g s to end", order.why, grace_s)
@@ -152,13 +157,16 @@ class Drain(threading.Thread):
                     membership.broker.store, membership.worker_id, queues
                 )
             except RedisConnectionError as error:
-                logger.warning("drain: cannot give back what has not started: %s", error)
-                if self._time_is_up(_AWAY_PAUSE_S):
+                self._say_away(error)
+                requests |= self._requests()
+                begun = [request for request in requests.values() if request.begun]
+                if not requests or self._time_is_up(_AWAY_PAUSE_S, self._rest_s(begun)):
                     for request in requests.values():
                         if not request.begun:
                             self._account.left(_named(request), "Redis is away")
-                    return [request for request in requests.values() if request.begun]
+                    return begun
             else:
+                self._redis_is_away = False
                 requests |= self._requests()
                 return [r for r in requests.values() if r.begun or r.claim in started]
 
@@ -178,11 +186,19 @@ class Drain(threading.Thread):
             running = self._without_ended(running)
             if not running or (self._pool_has_ended and self._bodies.can_be_stopped):
                 return running
-            rest_s = self._bodies.end_takes_s + HOOK_GRACE_S * any(map(has_hook, running))
-            if self._time_is_up(_TICK_S, rest_s):
+            if self._time_is_up(_TICK_S, self._rest_s(running)):
                 if self._may_cut_off():
                     return self._without_ended(running)
                 time.sleep(_TICK_S)
+
+    def _rest_s(self, running: list[Any]) -> float:
+        """Return how long it takes to end what runs."""
+        return self._bodies.end_takes_s + HOOK_GRACE_S * any(map(has_hook, running))
+
+    def _say_away(self, error: RedisConnectionError) -> None:
+        if not self._redis_is_away:
+            logger.warning("drain: Redis is away (%s); trying on until the time is up", error)
+        self._redis_is_away = True
 
     def _without_ended(self, running: list[Any]) -> list[Any]:
         for request in running:
@@ -244,12 +260,20 @@ class Drain(threading.Thread):
         for request in running:
             if request not in stopped:
                 self._account.left(_named(request), "its process could not be stopped")
-        try:
-            where = hand_over(self._membership, stopped)
-        except RedisConnectionError as error:
-            for request in stopped:
-                self._account.left(_named(request), str(error))
-            return
+        # Also who wants it now may have an answer of Redis waited for once.
+        until_s = max(self._ends_at_s, time.monotonic() + _ANSWER_WITHIN_S)
+        while True:
+            try:
+                where = hand_over(self._membership, stopped)
+                break
+            except RedisConnectionError as error:
+                self._say_away(error)
+                if time.monotonic() > until_s:
+                    for request in stopped:
+                        self._account.left(_named(request), "Redis is away")
+                    return
+                time.sleep(_TICK_S)
+        self._redis_is_away = False
         for request, place in where.items():
             if place == "handed over":
                 self._account.handed_over(_named(request))
@@ -263,7 +287,7 @@ class Drain(threading.Thread):
         membership, sums = self._membership, self._account.sums
         took_s = time.monotonic() - self._began_s
         logger.info("drain: done in %.1f s: %s", took_s, sums)
-        for queue in sorted(membership.queues)[:1]:
+        for queue in [] if self._redis_is_away else sorted(membership.queues)[:1]:
             operation = claiming.drained(membership.broker.keys, membership.worker_id, queue, sums)
             try:
                 membership.broker.store.run(operation)
@@ -274,13 +298,15 @@ class Drain(threading.Thread):
 
     def _see_main_out(self) -> None:
         """Wait until the main thread has ended the pool; it must not hang for ever."""
-        until_s = time.monotonic() + _MAIN_ENDS_WITHIN_S
+        # Without Redis it has nothing more to do, and each attempt would wait for an answer.
+        within_s = _MAIN_ENDS_WITHIN_AWAY_S if self._redis_is_away else _MAIN_ENDS_WITHIN_S
+        until_s = time.monotonic() + within_s
         while not self._pool_has_ended:
             try:
                 self._pool_has_ended = self._orders.get(timeout=_TICK_S) is None
             except Empty:
                 if not self._owns_process or self._bodies.unprotected():
-                    until_s = time.monotonic() + _MAIN_ENDS_WITHIN_S
+                    until_s = time.monotonic() + within_s
                 elif time.monotonic() > until_s:
                     logger.error("the worker's main thread does not end; ending the process")
                     self._exit()

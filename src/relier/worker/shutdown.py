@@ -67,20 +67,19 @@ class ShutdownSignals:
             return  # a pool process inherits the handler, but its end is the main process's to say
         name, how = signal.Signals(number).name, self._how[number]
         exit_code = 0 if (name, how) == ("SIGTERM", _WARM) else 1
+        # First: a drain without grace may end the process, with this status, before the next line.
+        if worker_state.should_stop in (None, False):
+            worker_state.should_stop = exit_code
         with in_sighandler():
-            try:
-                self._drain.ask(Order(name, self._grace_s(how)))
-                if name == "SIGINT":
-                    self._how[number] = "Cold"
-                safe_say(f"worker: {how} shutdown (MainProcess)", sys.__stdout__)
-                if name == "SIGINT" and how == _WARM:
-                    safe_say("worker: Ctrl+C again hands over all running tasks", sys.__stdout__)
-                signals.worker_shutting_down.send(
-                    sender=self._hostname, sig=name, how=how, exitcode=exit_code
-                )
-            finally:
-                if worker_state.should_stop in (None, False):
-                    worker_state.should_stop = exit_code
+            self._drain.ask(Order(name, self._grace_s(how)))
+            if name == "SIGINT":
+                self._how[number] = "Cold"
+            safe_say(f"worker: {how} shutdown (MainProcess)", sys.__stdout__)
+            if name == "SIGINT" and how == _WARM:
+                safe_say("worker: Ctrl+C again hands over all running tasks", sys.__stdout__)
+            signals.worker_shutting_down.send(
+                sender=self._hostname, sig=name, how=how, exitcode=exit_code
+            )
 
     def _grace_s(self, how: str) -> float | None:
         if how != _WARM:
