@@ -52,6 +52,18 @@ class Keys:
         """Return the stream of lifecycle events."""
         return f"{self.prefix}rl:{{{queue}}}:events"
 
+    def minute(self, queue: str, number: int) -> str:
+        """Return the hash that counts what ended in one minute of the server's clock."""
+        return f"{self.prefix}rl:{{{queue}}}:tally:m:{number}"
+
+    def half_hour(self, queue: str, number: int) -> str:
+        """Return the hash that counts what ended in one half hour of the server's clock."""
+        return f"{self.prefix}rl:{{{queue}}}:tally:h:{number}"
+
+    def open_minute(self, queue: str) -> str:
+        """Return the number of the one minute that is not in its half hour yet."""
+        return f"{self.prefix}rl:{{{queue}}}:tally:open"
+
     def dead(self, queue: str) -> str:
         """Return the sorted set of dead letters, by time of death."""
         return f"{self.prefix}rl:{{{queue}}}:dead"

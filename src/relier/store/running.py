@@ -184,8 +184,14 @@ def commit(
     state: str,
     outcome: bytes,
     kept: Kept | None = None,
+    *,
+    goes_on: bool = False,
 ) -> Operation[int]:
     """Save the outcome beside the claim; from here on the task never runs again.
+
+    Args:
+        goes_on: whether the same id goes on elsewhere, as a later generation; else this is its end,
+            and counted as such.
 
     Returns:
         As ``finish``.
@@ -197,7 +203,7 @@ def commit(
         keys.events(claim.queue),
     ]
     arguments: list[Argument] = [claim.worker, claim.number, task_id, state, outcome]
-    arguments += kept or ("", 0)
+    arguments += (*(kept or ("", 0)), int(goes_on))
     return Operation(_COMMIT, names, arguments, int)
 
 
@@ -252,8 +258,10 @@ def abandon(
     return Operation(_ABANDON, names, arguments, bool)
 
 
-def condemn(keys: Keys, claim: Claim, task_id: str, reason: str, outcome: bytes) -> Operation[bool]:
-    """Commit a failure for a started task whose process was stopped, unless it had committed."""
+def condemn(
+    keys: Keys, claim: Claim, task_id: str, reason: str, outcome: bytes, state: str = "FAILURE"
+) -> Operation[bool]:
+    """Commit how a started task ends whose process was stopped, unless it had committed."""
     names = [
         keys.worker(claim.worker),
         keys.claims(claim.queue, claim.worker),
@@ -262,7 +270,7 @@ def condemn(keys: Keys, claim: Claim, task_id: str, reason: str, outcome: bytes)
         keys.replay(claim.queue),
         keys.bell(claim.queue),
     ]
-    arguments: list[Argument] = [claim.worker, claim.number, task_id, reason, outcome]
+    arguments: list[Argument] = [claim.worker, claim.number, task_id, reason, outcome, state]
     return Operation(_CONDEMN, names, arguments, bool)
 
 

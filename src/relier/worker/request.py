@@ -193,6 +193,7 @@ class Request(celery_request.Request):
             self.id,
             reason,
             outcomes.encode(outcome),
+            outcome.state,
         )
         condemned: bool | None = self._membership.debts.owe(operation)
         return condemned

@@ -127,7 +127,11 @@ class Settling:
             return running.finish(keys, run.claim, request.id, ended.label, result, kept), None
         saved = replay.saved(task, run.outbox, request.id, ended, replaced=run.replaced)
         outcome = replay.encode(saved)
-        return running.commit(keys, run.claim, request.id, ended.label, outcome, kept), saved
+        goes_on = saved.next is not None or saved.continued
+        operation = running.commit(
+            keys, run.claim, request.id, ended.label, outcome, kept, goes_on=goes_on
+        )
+        return operation, saved
 
     def _kept(self, run: Run, ended: Ended) -> Kept | None:
         """Return what later calls with the same idempotency key are to get."""

@@ -47,6 +47,7 @@ local function release_next()
   if left_ms then redis.call('HSET', KEYS[3], 'ex', int(now_ms + left_ms)) end
   redis.call('PEXPIRE', KEYS[3], int(tonumber(ARGV[5]) + math.max(delay_ms, left_ms or 0)))
   if delay_ms > 0 then
+    keep_first_due(KEYS[3])
     redis.call('HSET', KEYS[3], 'due', int(now_ms + delay_ms))
     redis.call('ZADD', KEYS[6], int(now_ms + delay_ms), suffix .. '|' .. raw)
   else

@@ -10,6 +10,7 @@
 --@include life
 --@include parcel
 --@include letter
+--@include tally
 --@include worker
 local worker, n = ARGV[1], ARGV[2]
 if not alive(KEYS[1]) then return 0 end
@@ -18,12 +19,15 @@ if not mine[1] or mine[2] or mine[3] then return 0 end
 expect(KEYS[3], 'zset')
 expect(KEYS[6], 'hash')
 expect(KEYS[7], 'hash')
-local now = int(now_us() / 1000)
+local now, r = int(now_us() / 1000), redis.call('HMGET', KEYS[6], 's', 'n')
 local id, letter = to_dead(KEYS[3], KEYS[4], ARGV[3], worker .. '-' .. n, mine[1], now, {unpack(ARGV, 5)})
-if end_unstarted(KEYS[6], ARGV[4], 'd') then
+local ends = end_unstarted(KEYS[6], ARGV[4], 'd')
+if ends then
   note_runs(KEYS[6], letter)
   move_checkpoint(KEYS[6], letter, KEYS[7], now)
 end
 redis.call('HDEL', KEYS[2], n)
-event(KEYS[5], 'dead', id, worker, n, ARGV[6])
+local at = event(KEYS[5], 'dead', id, worker, n, ARGV[6])
+-- A copy of a task that goes on ends nothing; what has no record was a task of its own.
+if ends or not r[1] then tally_end(KEYS[5], at, 'DEAD', r, 2) end
 return 1

@@ -13,6 +13,7 @@
 --@include life
 --@include parcel
 --@include letter
+--@include tally
 --@include worker
 local n, id = ARGV[2], ARGV[3]
 if not alive(KEYS[1]) then return 0 end
@@ -22,18 +23,21 @@ expect(KEYS[4], 'zset')
 expect(KEYS[5], 'zset')
 expect(KEYS[8], 'hash')
 local now_ms, delay_ms = now_us() / 1000, tonumber(ARGV[4])
+local r = redis.call('HMGET', KEYS[3], 's', 'n')
 local deferrals = redis.call('HINCRBY', KEYS[3], 'u', 1)
 redis.call('PEXPIRE', KEYS[3], int(tonumber(ARGV[6]) + delay_ms))
 if deferrals > tonumber(ARGV[5]) and ARGV[8] == 'tell' then return 3 end
 redis.call('HDEL', KEYS[2], n)
 if deferrals > tonumber(ARGV[5]) then
   local _, letter = to_dead(KEYS[5], KEYS[6], id, ARGV[1] .. '-' .. n, mine[1], int(now_ms), {unpack(ARGV, 9)})
-  if end_unstarted(KEYS[3], ARGV[7], 'd') then
+  local ends = end_unstarted(KEYS[3], ARGV[7], 'd')
+  if ends then
     note_runs(KEYS[3], letter)
     move_checkpoint(KEYS[3], letter, KEYS[8], int(now_ms))
   end
   redis.call('HDEL', KEYS[3], 'u')
-  event(KEYS[7], 'dead', id, ARGV[1], n, ARGV[10])
+  local at = event(KEYS[7], 'dead', id, ARGV[1], n, ARGV[10])
+  if ends or not r[1] then tally_end(KEYS[7], at, 'DEAD', r, 2) end
   return 2
 end
 if delay_ms == 0 then delay_ms = 1000 * 2 ^ math.min(deferrals - 1, 5) end

@@ -91,6 +91,7 @@ for i = 1, count do
     redis.call('PEXPIRE', record, int(tonumber(ARGV[2]) + math.max(delay_ms, left_ms or 0)))
     if delay_ms > 0 then
       local due = int(now_ms + delay_ms)
+      if verdict == 'next' then keep_first_due(record) end
       redis.call('HSET', record, 'due', due)
       redis.call('ZADD', KEYS[4], due, suffix .. '|' .. raw)
       if redis.call('ZRANK', KEYS[4], suffix .. '|' .. raw) == 0 then awake = true end

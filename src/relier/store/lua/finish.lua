@@ -6,10 +6,12 @@
 --       8 what the idempotency key keeps, or ''  9 for how long, ms
 -- returns 1 committed (also when asked again), 2 committed, and more wait for its key than were woken; 0 stale: nothing was
 --         changed
+--@include clock
 --@include event
 --@include life
 --@include parcel
 --@include idem
+--@include counter
 --@include tally
 --@include worker
 -- A record names its claim (c) only while that claim runs it, and after it finished it: a process that lost the task
@@ -22,7 +24,7 @@ if not alive(KEYS[1]) or not mine[1] or mine[2] then
   return 0
 end
 -- First what Redis may refuse (a record of another type, an expiry that is none): the claim must not be gone by then.
-local r = redis.call('HMGET', KEYS[3], 'rt', 'cp')
+local r = redis.call('HMGET', KEYS[3], 'rt', 'cp', 'n', 'at', 'due', 'f')
 if ARGV[7] ~= '' then
   if ARGV[6] == '0' then
     redis.call('SET', KEYS[5], ARGV[7])
@@ -37,5 +39,6 @@ redis.call('HSET', KEYS[3], 's', 'e', 'w', worker, 'c', n)
 if r[2] then redis.call('HDEL', KEYS[3], 'cp', 'cd') end
 rest(KEYS[3], r[1], ARGV[5])
 redis.call('HINCRBY', KEYS[1], counter(ARGV[4]), 1)
-event(KEYS[4], 'ended', id, worker, n, ARGV[4])
+local at = event(KEYS[4], 'ended', id, worker, n, ARGV[4])
+tally_end(KEYS[4], at, ARGV[4], r, 3)
 return all_woken and 1 or 2

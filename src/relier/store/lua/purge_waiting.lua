@@ -14,6 +14,7 @@
 --@include parcel
 --@include admit
 --@include replay
+--@include tally
 local HEAD, WIDTH, FIRST_RECORD = 6, 5, 6
 local said = redis.call('GET', KEYS[5])
 if said then return {string.match(said, '^(%d+)|(%d+)|(%d+)|(%d+)$')} end
@@ -39,7 +40,7 @@ end
 local records = {}
 for _, i in ipairs(gone) do
   local token = ARGV[HEAD + (i - 1) * WIDTH + 3]
-  records[i] = redis.call('HMGET', KEYS[FIRST_RECORD + i - 1], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token)
+  records[i] = redis.call('HMGET', KEYS[FIRST_RECORD + i - 1], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token, 'n')
 end
 if ARGV[1] == 'list' and #gone > 0 then redis.call('LTRIM', KEYS[1], 0, -#gone - 1) end
 
@@ -59,14 +60,14 @@ for _, i in ipairs(gone) do
     local parcel = ARGV[1] == 'zset' and raw or ARGV[2] .. '|' .. raw
     redis.call('LPUSH', KEYS[2], replay_element('0', int(asked), current and r[9] or token, ARGV[5], parcel))
     ring(KEYS[3])
-    event(KEYS[4], 'revoked', id, '', '', 'purged')
+    tally_end(KEYS[4], event(KEYS[4], 'revoked', id, '', '', 'purged'), 'REVOKED', r, 12)
     done[3] = done[3] + 1
   else
     if end_unstarted(record, token, 'e') then
       redis.call('HDEL', record, 'cp', 'cd')
       redis.call('PEXPIRE', record, ARGV[4])
     end
-    event(KEYS[4], 'ended', id, '', '', 'purged')
+    tally_end(KEYS[4], event(KEYS[4], 'ended', id, '', '', 'purged'), 'REVOKED', r, 12)
     done[2] = done[2] + 1
   end
 end

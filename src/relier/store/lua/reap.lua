@@ -16,6 +16,7 @@
 --@include replay
 --@include trial
 --@include idem
+--@include tally
 --@include giveback
 local PER_QUEUE = 6
 expect(KEYS[2], 'set')

@@ -12,6 +12,7 @@
 --@include replay
 --@include trial
 --@include idem
+--@include tally
 --@include giveback
 if not alive(KEYS[1]) then return {'gone', '', 0} end
 local q = {list = KEYS[2], replay = KEYS[3], scheduled = KEYS[4], claims = KEYS[5], bell = KEYS[6], events = KEYS[7]}

@@ -37,11 +37,13 @@ from relier.store.reading.messages import (
 )
 from relier.store.reading.queues import InHand, any_waiting, in_hand, next_messages, pauses
 from relier.store.reading.server import answered, info, load_script, now_ms, remove_prefixed
+from relier.store.reading.tallies import Counts, ended_by_half_hour, ended_by_minute
 from relier.store.reading.tasks import records, stored_result
 from relier.store.reading.workers import worker_entries, worker_entry
 
 __all__ = [
     "SUFFIXES",
+    "Counts",
     "Depth",
     "Extent",
     "HeldClaim",
@@ -57,6 +59,8 @@ __all__ = [
     "dead_between",
     "dead_extents",
     "depths",
+    "ended_by_half_hour",
+    "ended_by_minute",
     "events_after",
     "events_before",
     "group_counts",

@@ -25,7 +25,7 @@ local function give_back(q, n, rules)
   local record = started and string.format(rules.record, id)
   local stuck = no_place(q, string.match(parcel, '^[^|]*'), rules.list, record)
   if stuck then return 'stuck', stuck, 0 end
-  local verdict, returns = 'unstarted', 0
+  local verdict, returns, ended = 'unstarted', 0
 
   if saved then
     -- Its outcome stands; only what follows from it must be sent again.
@@ -43,7 +43,7 @@ local function give_back(q, n, rules)
   else
     local how = rules.sole == n and 'b' or rules.blame
     redis.call('HINCRBY', record, how, 1)
-    local fields = redis.call('HMGET', record, 'b', 'i', 'm', 'g', 'rt', 'st', 'k')
+    local fields = redis.call('HMGET', record, 'b', 'i', 'm', 'g', 'rt', 'st', 'k', 'n', 'at', 'due', 'f')
     local deaths, interruptions = tonumber(fields[1] or 0), tonumber(fields[2] or 0)
     returns = deaths + interruptions
     local most = tonumber(fields[3] or rules.max_resurrections)
@@ -59,7 +59,7 @@ local function give_back(q, n, rules)
       local outcome = rules['exhausted_' .. how]
       redis.call('HSET', record, 's', 'c', 'c', '')
       to_replay(q, '0', fields[4] or '0', fields[5] or '', outcome, parcel)
-      verdict = 'exhausted'
+      verdict, ended = 'exhausted', fields
     else
       redis.call('HSET', record, 's', 'q', 'c', '')
       if returns == 1 then
@@ -79,6 +79,7 @@ local function give_back(q, n, rules)
   end
   redis.call('HDEL', q.claims, n, 's:' .. n, 'o:' .. n, 'k:' .. n)
   if key then let_go(key, rules.worker, n, '', '') end
-  event(q.events, verdict == 'unstarted' and 'returned' or verdict, id, rules.worker, n, rules.reason)
+  local at = event(q.events, verdict == 'unstarted' and 'returned' or verdict, id, rules.worker, n, rules.reason)
+  if ended then tally_end(q.events, at, 'FAILURE', ended, 8) end
   return verdict, id, returns
 end

@@ -32,12 +32,18 @@ local function new_life(record, before, token, generation, name, queue, now)
   local life = 1
   if before then
     life = tonumber(before) + 1
-    redis.call('HDEL', record, 'a', 'b', 'i', 'm', 'om', 'w', 'c', 'st', 'due', 'ex', 'u', 'k', 'ks', 'y', 'x', 'cp', 'cd')
+    redis.call('HDEL', record, 'a', 'b', 'i', 'm', 'om', 'w', 'c', 'st', 'due', 'ex', 'u', 'k', 'ks', 'y', 'x', 'cp', 'cd', 'f')
     forget_old(record, life, tonumber(generation))
   end
   redis.call('HSET', record, 'n', name, 'q', queue, 's', 'q', 'g', generation, 'l', life, 'rt', token, 'at', now,
     't:' .. token, life .. ':' .. generation)
   return life
+end
+
+-- A later generation will have a due time of its own: keep from when the task's caller waits (f).
+local function keep_first_due(record)
+  local r = redis.call('HMGET', record, 'due', 'at')
+  if r[1] or r[2] then redis.call('HSETNX', record, 'f', r[1] or r[2]) end
 end
 
 -- Late repeats are recognised for as long as the record lasts. What was derived from a parent may be sent again for
