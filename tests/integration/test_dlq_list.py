@@ -157,3 +157,19 @@ def test_letters_of_an_older_relier_are_grouped_by_what_can_be_read(
     assert (group["count"], group["task"], group["reason"]) == (7, "old.task", "failed")
     assert (group["first_ms"], group["last_ms"], found["unread"]) == (1, 7, 0)
     assert len(facts("dlq", "list")["rows"]) == 7
+    assert len(facts("dlq", "list", "--task", "old.*", "--error", "row 3")["rows"]) == 1
+    assert facts("dlq", "retry-all", "--dry-run", "--reason", "failed")["letters"] == 7
+    assert facts("dlq", "purge", "--task", "old.*", "--yes")["removed"] == {"old": 7}
+
+
+def test_what_an_older_relier_released_is_taken_out_of_the_index(
+    client: redis.Redis, redis_url: str
+) -> None:
+    """It moves the letter and knows nothing of groups."""
+    client.sadd("rl:queues", "old")
+    client.zadd("rl:{old}:group:abc", {"ghost": 1})
+    client.zadd("rl:{old}:groups", {"abc": 1})
+    asked = ["dlq", "purge", "--fingerprint", "abc", "--yes", "--json", "--url", redis_url]
+    done = CliRunner().invoke(rl, asked)
+    assert json.loads(done.stdout)["removed"] == {"old": 0}
+    assert not client.keys("rl:{old}:group*")

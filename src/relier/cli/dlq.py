@@ -10,6 +10,8 @@ from relier.ops import deadletters, fleet, lettergroups, lettersearch
 from relier.ops.lettergroups import Groups
 from relier.ops.lettersearch import Filter, Listing, Position
 
+_NONE = "No dead letters."
+
 
 @click.group()
 def dlq() -> None:
@@ -55,10 +57,10 @@ def list_(asked: Asked, group: bool, chosen: Filter, limit: int, cursor: str | N
     after = Position.read(cursor) if cursor else None
     found = lettersearch.listing(store, chosen, limit=limit, after=after)
     if not asked.answer(found):
-        _print_letters(found)
+        _print_letters(found, chosen)
 
 
-def _print_letters(found: Listing) -> None:
+def _print_letters(found: Listing, chosen: Filter) -> None:
     console = common.console()
     wide = console.width >= words.WIDE
     rows = [
@@ -75,7 +77,7 @@ def _print_letters(found: Listing) -> None:
     if rows:
         console.print(words.table(headers, rows))
     elif not found.cursor:
-        console.print("No dead letters." if not found.total else "No such dead letters.")
+        console.print("No such dead letters." if found.total or chosen != Filter() else _NONE)
     if found.cursor:
         shown = f"Shown {len(found.rows):,}, looked at {found.looked_at:,} of {found.total:,}"
         console.print(f"{shown}; go on with --cursor {found.cursor}", soft_wrap=True)
@@ -84,7 +86,7 @@ def _print_letters(found: Listing) -> None:
 def _print_groups(found: Groups) -> None:
     console = common.console()
     if not found.rows:
-        console.print("No dead letters." if not found.letters else "No such dead letters.")
+        console.print("No such dead letters." if found.letters else _NONE)
     else:
         letterfilter.print_groups(found.rows, found.now_ms)
     if found.looked_at < found.total:

@@ -71,17 +71,16 @@ def groups(store: Store, chosen: Filter, *, limit: int = 50) -> Groups:
     found: list[Group] = []
     total = looked_at = unread = 0
     for queue in queues:
-        counts, count = reading.group_counts(store, queue, most)
-        total, looked_at = total + count, looked_at + len(counts)
-        found += _indexed(store, queue, list(counts), window)
-        if len(counts) == count:
-            missing = reading.count_dead(store, [queue]) - sum(counts.values())
-            old = _of_an_older_relier(store, queue, window, most) if missing > 0 else []
+        counts = reading.group_counts(store, queue, most)
+        total, looked_at = total + counts.groups, looked_at + len(counts.by_group)
+        found += _indexed(store, queue, list(counts.by_group), window)
+        if counts.unindexed:
+            old = _of_an_older_relier(store, queue, window, most)
             found += old
-            unread += max(missing - len(old), 0)
+            unread += max(counts.unindexed - len(old), 0)
     rows = [each for each in _merged(found) if _meant(each, chosen)]
     rows.sort(key=lambda each: (each.count, each.last_ms), reverse=True)
-    letters = reading.count_dead(store, queues)
+    letters = reading.count_dead(store, [(each, "") for each in queues])
     return Groups(tuple(rows[:limit]), total, looked_at, letters, unread, limit, now_ms)
 
 

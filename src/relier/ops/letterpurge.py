@@ -54,7 +54,10 @@ def purge(
     search = Search(store, chosen, reading.now_ms(store), newest_first=False)
     for queue, batch in _batches(iter(search)):
         found = [(row.letter_id, row.at_ms) for row in batch]
-        done = store.run(letters.purge(store.keys, queue, found, why, mint_token()))
+        operation = letters.purge(
+            store.keys, queue, found, why, mint_token(), fingerprint=chosen.fingerprint
+        )
+        done = store.run(operation)
         tally.removed[queue] = tally.removed.get(queue, 0) + done.letters
         for place in done.files:
             if files is not None and _removed(files, place):

@@ -6,7 +6,7 @@ import base64
 import binascii
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import islice
 
@@ -21,6 +21,9 @@ MOST_LOOKED_AT = 10_000
 """Letters that one listing looks at: a fraction of a second."""
 
 _BATCH = 500
+_MOST_GROUPS = 1000
+_MOST_MERGED = 200
+_NOTHING = Summary("", "", "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ class Listing:
     """Dead letters, newest first.
 
     Args:
-        total: how many there are in these queues (or in this group), whatever else was asked for.
+        total: how many there are where it looked: of these queues, errors and ages.
         looked_at: how many of them were looked at for this listing.
         cursor: where to go on; "" at the end.
     """
@@ -126,6 +129,7 @@ class Search:
         newest_first: or the oldest.
         after: of a walk newest first: where an earlier one stopped.
         most: letters to look at; None: all.
+        texts: have rows say why a letter died; else that is read only where the filter needs it.
 
     Attributes:
         looked_at: how many were looked at so far.
@@ -142,51 +146,90 @@ class Search:
         newest_first: bool = True,
         after: Position | None = None,
         most: int | None = None,
+        texts: bool = False,
     ) -> None:
         self._store = store
         self._filter = chosen
         self._newest_first = newest_first
         self._after = after
         self._most = most
-        self._oldest_ms, self._newest_ms = chosen.window(now_ms)
-        self.queues = queues_of(store, chosen)
+        self._reads = texts or bool(chosen.task or chosen.reason or chosen.error)
+        self._window = chosen.window(now_ms)
+        self._places = [
+            (queue, group)
+            for queue in queues_of(store, chosen)
+            for group in _groups_of(store, queue, chosen, self._window)
+        ]
         self.looked_at = 0
         self.position = after
         self.finished = False
 
+    @property
+    def total(self) -> int:
+        """Return how many letters there are where it looks, in all."""
+        return reading.count_dead(self._store, self._places, self._window)
+
     def __iter__(self) -> Iterator[LetterRow]:
         """Yield the letters that fit."""
-        walk = self._walk()
+        walk = heapq.merge(*map(self._of_place, self._places), reverse=self._newest_first)
         while self._most is None or self.looked_at < self._most:
             batch = list(islice(walk, _BATCH))
             if not batch:
                 self.finished = True
                 return
-            pairs = [(each.queue, each.letter_id) for each in batch]
-            summaries = reading.letter_summaries(self._store, pairs)
-            for each, summary in zip(batch, summaries, strict=True):
+            for each, summary in zip(batch, self._summaries(batch), strict=True):
                 self.looked_at += 1
                 self.position = each
-                if self._filter.fits(summary):
+                if not self._reads or self._filter.fits(summary):
                     yield _row(each, summary)
 
-    def _walk(self) -> Iterator[Position]:
-        return heapq.merge(*map(self._of_queue, self.queues), reverse=self._newest_first)
+    def _summaries(self, batch: list[Position]) -> list[Summary]:
+        if not self._reads:
+            return [_NOTHING] * len(batch)
+        return reading.letter_summaries(
+            self._store, [(each.queue, each.letter_id) for each in batch]
+        )
 
-    def _of_queue(self, queue: str) -> Iterator[Position]:
+    def _of_place(self, place: tuple[str, str]) -> Iterator[Position]:
+        queue, group = place
         after = self._after
-        newest_ms = min(self._newest_ms, after.at_ms) if after else self._newest_ms
+        oldest_ms, newest_ms = self._window
         for letter_id, at_ms in reading.dead_between(
             self._store,
             queue,
-            self._oldest_ms,
-            newest_ms,
-            fingerprint=self._filter.fingerprint,
+            oldest_ms,
+            min(newest_ms, after.at_ms) if after else newest_ms,
+            fingerprint=group,
             newest_first=self._newest_first,
         ):
             here = Position(at_ms, queue, letter_id)
             if after is None or here < after:
                 yield here
+
+
+def _groups_of(store: Store, queue: str, chosen: Filter, window: tuple[int, int]) -> list[str]:
+    """Return the fingerprints whose letters are to be looked at; "" stands for all letters.
+
+    All letters of one fingerprint have one task and one reason, so that one of them tells whether
+    the others are meant.
+    """
+    if chosen.fingerprint or not (chosen.task or chosen.reason):
+        return [chosen.fingerprint]
+    counts = reading.group_counts(store, queue, _MOST_GROUPS)
+    if not counts.complete:
+        return [""]
+    pairs = [(queue, each) for each in counts.by_group]
+    spans = reading.group_spans(store, pairs, *window)
+    alive = [(group, span) for (_, group), span in zip(pairs, spans, strict=True) if span]
+    summaries = reading.letter_summaries(store, [(queue, span.last_id) for _, span in alive])
+    kind = replace(chosen, error="")
+    found = [
+        group
+        for (group, _), summary in zip(alive, summaries, strict=True)
+        # One that has gone meanwhile tells nothing.
+        if not summary.reason or kind.fits(summary)
+    ]
+    return found if len(found) <= _MOST_MERGED else [""]
 
 
 def queues_of(store: Store, chosen: Filter) -> list[str]:
@@ -204,7 +247,7 @@ def listing(
         after: where an earlier listing stopped.
     """
     now_ms = reading.now_ms(store)
-    search = Search(store, chosen, now_ms, after=after, most=MOST_LOOKED_AT)
+    search = Search(store, chosen, now_ms, after=after, most=MOST_LOOKED_AT, texts=True)
     rows: list[LetterRow] = []
     stopped_at = None
     for row in search:
@@ -218,7 +261,7 @@ def listing(
         stopped_at = None if search.finished else search.position
     return Listing(
         rows=tuple(rows),
-        total=reading.count_dead(store, search.queues, chosen.fingerprint),
+        total=search.total,
         looked_at=search.looked_at,
         cursor="" if stopped_at is None else str(stopped_at),
         limit=limit,

@@ -16,7 +16,7 @@ from relier.store.reading import Extent
 logger = logging.getLogger(__name__)
 
 EVERY_MS = 1000
-_MOST_BATCHES = 10
+_MOST_BATCHES = 20
 _TOO_OLD = "older than RELIER_DLQ_MAX_AGE"
 _TOO_MANY = "more than RELIER_DLQ_MAX_COUNT in the queue"
 
@@ -73,7 +73,7 @@ def _of_queue(
     """Remove a queue's letters batch by batch; yield how many each removed."""
     while (doomed := _doomed(store, queue, retention, extent, now_ms)) is not None:
         found, why, keep = doomed
-        operation = letters.purge(store.keys, queue, found, why, mint_token(), keep)
+        operation = letters.purge(store.keys, queue, found, why, mint_token(), keep=keep)
         removed = store.run(operation).letters
         if not removed:
             return

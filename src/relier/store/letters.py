@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from relier.protocol import fingerprint as errors
 from relier.protocol.checkpoint import Place
-from relier.protocol.fingerprint import fingerprint
 from relier.store.client import Store
 from relier.store.keys import Keys
 from relier.store.operations import Argument, Operation, pairs, text
@@ -16,8 +16,8 @@ from relier.store.ttl import LIVE_RECORD_TTL_MS
 
 _REVIVE, _PURGE = load("revive"), load("purge_letters")
 
-MOST_PURGED = 100
-"""Letters that one :func:`purge` removes: Redis is busy with them for about a millisecond."""
+MOST_PURGED = 50
+"""Letters that one :func:`purge` removes: Redis is busy with them for about half a millisecond."""
 
 _RECEIPT_TTL_MS = 60_000
 
@@ -44,7 +44,7 @@ def fields_of(letter: Mapping[str, Argument]) -> list[Argument]:
     task, reason, error, traceback = (
         str(letter.get(each, "")) for each in ("name", "reason", "error", "traceback")
     )
-    return pairs({**letter, "fp": fingerprint(task, reason, error, traceback)})
+    return pairs({**letter, "fp": errors.fingerprint(task, reason, error, traceback)})
 
 
 def revive(
@@ -99,7 +99,9 @@ def purge(
     found: Sequence[tuple[str, int]],
     why: str,
     receipt: str,
+    *,
     keep: int = 0,
+    fingerprint: str = "",
 ) -> Operation[Purged]:
     """Remove up to ``MOST_PURGED`` dead letters of a queue; each leaves an event that says why.
 
@@ -107,6 +109,7 @@ def purge(
         found: (letter id, ms of death) of each.
         receipt: a token of this call: asked again, it says what it did the first time.
         keep: stop when the queue has no more letters than this; 0 does not look.
+        fingerprint: that they were found under, whose index then forgets those that are gone.
     """
     names = [
         keys.dead(queue),
@@ -115,7 +118,7 @@ def purge(
         keys.receipt(receipt),
         *(keys.dead_letter(queue, letter_id) for letter_id, _ in found),
     ]
-    arguments: list[Argument] = [why, keep, _RECEIPT_TTL_MS]
+    arguments: list[Argument] = [why, keep, _RECEIPT_TTL_MS, fingerprint]
     arguments += [word for pair in found for word in pair]
     return Operation(_PURGE, names, arguments, _purged)
 

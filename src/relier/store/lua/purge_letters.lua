@@ -2,7 +2,7 @@
 -- purge_letters: remove dead letters for good; the results of their tasks stay. Asked again with the same receipt, it says the same.
 -- KEYS  1 dead (zset)  2 events (stream)  3 checkpoint files (hash)  4 receipt (string); then each letter (hash)
 -- ARGV  1 why  2 how many letters the queue is to keep (0: it does not matter)  3 for how long the receipt is kept, ms;
---       then for each letter: its id, its time of death
+--       4 fingerprint that they are listed under, or ''; then for each letter: its id, its time of death
 -- returns "<removed> <place> ...": the places of their checkpoints' files, which nobody needs from now on
 --@include clock
 --@include event
@@ -26,7 +26,7 @@ end
 
 for k = 5, #KEYS do
   if ARGV[2] ~= '0' and redis.call('ZCARD', KEYS[1]) <= tonumber(ARGV[2]) then break end
-  local letter, id, at_ms = KEYS[k], ARGV[2 * k - 6], ARGV[2 * k - 5]
+  local letter, id, at_ms = KEYS[k], ARGV[2 * k - 5], ARGV[2 * k - 4]
   local died_ms = redis.call('ZSCORE', KEYS[1], id)
   -- By now it may have been released, and its name be that of a later one.
   if died_ms and int(tonumber(died_ms)) == at_ms and not misfit(letter, 'hash') then
@@ -34,6 +34,9 @@ for k = 5, #KEYS do
     drop_letter(KEYS[1], letter, id)
     event(KEYS[2], 'removed', id, '', '', ARGV[1])
     removed = removed + 1
+  elseif not died_ms and ARGV[4] ~= '' then
+    -- An older relier, which knew of no index, released it.
+    reindex(KEYS[1], ARGV[4], 'ZREM', id)
   end
 end
 local said = table.concat({removed, unpack(places)}, ' ')

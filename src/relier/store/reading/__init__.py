@@ -7,6 +7,7 @@ other key.
 from relier.store.reading.claims import HeldClaim, held, parcels
 from relier.store.reading.events import StreamEvent, events_after, events_before
 from relier.store.reading.letters import (
+    Counts,
     Extent,
     Span,
     Summary,

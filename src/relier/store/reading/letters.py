@@ -13,7 +13,7 @@ _PAGE = 500
 _SUMMARY = ("reason", "name", "error", "fp")
 _SMALL = ("at_ms", *_SUMMARY, "traceback", "cp", "runs", "deaths", "interruptions", "life")
 _LARGE = ("parcel", "cd")
-_SCANNED, _MOST_SCANS = 1000, 200
+_SCANNED, _MOST_SCANS = 500, 400
 
 LARGEST_BYTES = 10_000_000
 """A value of this size keeps Redis 7.0 busy for 4 to 5 ms, as long as one command may."""
@@ -36,6 +36,32 @@ class Span(NamedTuple):
     first_ms: int
     last_id: str
     last_ms: int
+
+
+class Counts(NamedTuple):
+    """The letters of one queue by fingerprint.
+
+    Args:
+        by_group: how many have each, for those that were asked for.
+        groups: how many fingerprints there are.
+        letters: how many letters there are, those without a fingerprint among them.
+    """
+
+    by_group: dict[str, int]
+    groups: int
+    letters: int
+
+    @property
+    def unindexed(self) -> int:
+        """Return how many letters carry no fingerprint; 0 also where that cannot be told."""
+        whole = len(self.by_group) == self.groups
+        return max(self.letters - sum(self.by_group.values()), 0) if whole else 0
+
+    @property
+    def complete(self) -> bool:
+        """Return whether these groups hold every letter of the queue."""
+        whole = len(self.by_group) == self.groups
+        return whole and sum(self.by_group.values()) == self.letters
 
 
 class Extent(NamedTuple):
@@ -84,12 +110,23 @@ def dead_between(
         bound = found[-1][1]
 
 
-def count_dead(store: Store, queues: Sequence[str], fingerprint: str = "") -> int:
-    """Return how many dead letters some queues have, or how many of one fingerprint."""
+def count_dead(
+    store: Store, places: Sequence[tuple[str, str]], window: tuple[int, int] | None = None
+) -> int:
+    """Return how many dead letters there are in some places.
+
+    Args:
+        places: (queue, fingerprint) of each; "" for all letters of the queue.
+        window: only those that died between these two moments.
+    """
     keys = store.keys
     with redis_of(store).pipeline(transaction=False) as pipe:
-        for queue in queues:
-            pipe.zcard(keys.group(queue, fingerprint) if fingerprint else keys.dead(queue))
+        for queue, fingerprint in places:
+            name = keys.group(queue, fingerprint) if fingerprint else keys.dead(queue)
+            if window is None:
+                pipe.zcard(name)
+            else:
+                pipe.zcount(name, *window)
         return sum(pipe.execute())
 
 
@@ -171,15 +208,15 @@ def letter_tracebacks(store: Store, found: Sequence[tuple[str, str]]) -> list[st
     return [text(values[0]) for values in _fields_of_letters(store, found, ["traceback"])]
 
 
-def group_counts(store: Store, queue: str, most: int) -> tuple[dict[str, int], int]:
-    """Return how many letters have each fingerprint, the ``most`` frequent first; and how many
-    fingerprints there are."""
-    name = store.keys.groups(queue)
-    with redis_of(store).pipeline(transaction=False) as pipe:
-        pipe.zrange(name, 0, most - 1, desc=True, withscores=True)
-        pipe.zcard(name)
-        found, count = pipe.execute()
-    return dict(map(_scored, found)), count
+def group_counts(store: Store, queue: str, most: int) -> Counts:
+    """Return how many letters have each fingerprint, the ``most`` frequent first."""
+    keys = store.keys
+    with redis_of(store).pipeline(transaction=True) as pipe:
+        pipe.zrange(keys.groups(queue), 0, most - 1, desc=True, withscores=True)
+        pipe.zcard(keys.groups(queue))
+        pipe.zcard(keys.dead(queue))
+        found, groups, letters = pipe.execute()
+    return Counts(dict(map(_scored, found)), groups, letters)
 
 
 def group_spans(
