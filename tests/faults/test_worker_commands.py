@@ -8,6 +8,8 @@ import signal
 from typing import Any
 
 import celery
+import pytest
+from celery.contrib.testing.worker import start_worker
 from click.testing import CliRunner, Result
 
 import relier
@@ -156,3 +158,78 @@ def test_a_living_worker_is_left_alone_and_by_force_commits_nothing(scene: Scene
     assert scene.journal.count("passed", "long") == 2
     assert (scene.events("ended")[held], scene.returns(held)) == (1, (1, 0))
     assert ask(scene, "reset", "frist").exit_code == 4
+
+
+# -- restart
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_a_restarted_worker_hands_over_and_comes_back_in_its_process(
+    scene: Scene, pool: str
+) -> None:
+    held, behind = scene.push("hold", "long"), scene.push("note", "behind")
+    worker = scene.worker("first", pool=pool, concurrency=1, options=QUICK)
+    scene.began("long")
+    before = scene.member(worker)
+    done = ask(scene, "restart", "first", "--timeout", "0.5")
+    assert done.exit_code == 0, done.output
+    after = scene.member(worker)
+    assert after != before
+    assert f"first@test is back as {after}" in done.stdout
+    assert done.stdout.endswith("1 handed off. 0 lost.\n")
+    assert f"handed off  hold  {held}" in done.stdout
+    scene.let("long")
+    scene.settle()
+    assert (scene.returns(held), scene.returns(behind)) == ((0, 0), (0, 0))
+    assert worker.running
+    assert worker.stop() == 0
+    assert scene.members() == set()
+
+
+def test_a_worker_that_is_told_to_stop_while_it_restarts_stops(scene: Scene) -> None:
+    scene.push("hold", "long")
+    worker = scene.worker("first", concurrency=1, options=QUICK)
+    scene.began("long")
+    store = Store(Address.parse(scene.url), scene.keys)
+    order = claiming.drain(scene.keys, scene.member(worker), "order|60000", restart=True)
+    assert store.run(order)
+    scene.wait(lambda: "ordered from afar" in worker.log(), "the order to be heard")
+    worker.sigterm()
+    scene.wait(lambda: "drain: SIGTERM" in worker.log(), "the signal to be heard")
+    scene.let("long")
+    assert worker.wait() == 0
+    assert scene.members() == set()
+    store.close()
+
+
+def test_all_workers_restart_one_after_the_other(scene: Scene) -> None:
+    fleet = [scene.worker(name, pool="solo", options=QUICK) for name in ("left", "right")]
+    before = scene.members()
+    scene.wait(lambda: all(each["queues"] for each in status(scene)), "their first beats")
+    done = ask(scene, "restart", "--all", "--json")
+    assert done.exit_code == 0, done.output
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(each["name"], each["done"]) for each in found] == [
+        ("left@test", True),
+        ("right@test", True),
+    ]
+    assert {scene.member(worker) for worker in fleet}.isdisjoint(before)
+    assert ask(scene, "restart").exit_code == 2
+
+
+def test_a_worker_that_cannot_begin_anew_is_not_even_drained(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in scene.journal.env.items():
+        monkeypatch.setenv(name, value)
+    with start_worker(
+        scene.app, pool="threads", concurrency=1, perform_ping_check=False, shutdown_timeout=30
+    ):
+        [member] = scene.wait(scene.members, "it to join")
+        done = ask(scene, "restart", member)
+        assert done.exit_code == 1
+        assert "it runs inside another program" in done.stderr
+        assert scene.redis.hget(scene.keys.worker(member), "drain") is None
+        store = Store(Address.parse(scene.url), scene.keys)
+        assert not store.run(claiming.drain(scene.keys, member, "order|", restart=True))
+        store.close()

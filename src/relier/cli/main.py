@@ -31,7 +31,7 @@ _COMMANDS = {
     ),
     "tasks": ("relier.cli.tasks:tasks", "Tasks: list, inflight, inspect."),
     "verify": ("relier.cli.verify:verify", "Account for every task: each in exactly one place."),
-    "worker": ("relier.cli.worker:worker", "Workers: start, status, drain, reset."),
+    "worker": ("relier.cli.worker:worker", "Workers: start, status, drain, restart, reset."),
 }
 
 

@@ -89,9 +89,17 @@ class Draining:
         store: the server.
         members: the workers.
         grace_s: how long running tasks may take; None is each worker's own setting.
+        restart: they are to start again then.
     """
 
-    def __init__(self, store: Store, members: Sequence[Worker], grace_s: float | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        members: Sequence[Worker],
+        grace_s: float | None,
+        *,
+        restart: bool = False,
+    ) -> None:
         self._store = store
         self._began_s = time.monotonic()
         # All of them: a worker that has just come up has not said yet what it takes from.
@@ -102,7 +110,7 @@ class Draining:
         order = f"{secrets.token_hex(4)}|{grace_ms}"
         for watched in self._watched.values():
             keys, worker_id = store.keys, watched.worker.worker_id
-            if not store.run(claiming.drain(keys, worker_id, order)):
+            if not store.run(claiming.drain(keys, worker_id, order, restart=restart)):
                 watched.gone = True
         self.outcome = Outcome(tuple(member.name for member in members))
 
@@ -111,6 +119,10 @@ class Draining:
         until_s = self._began_s + timeout_s
         while True:
             entries = reading.worker_entries(self._store)
+            for worker_id in self._watched:
+                # Its account goes to a queue that may never have held anything.
+                taken_from = entries.get(worker_id, {}).get("queues", "")
+                self._feed.include(filter(None, taken_from.split(",")))
             yield from self._news()
             for worker_id, watched in self._watched.items():
                 watched.gone = watched.gone or not entries.get(worker_id)

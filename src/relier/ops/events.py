@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from relier.store import reading
@@ -97,6 +97,11 @@ class Feed:
             for newest in reading.events_before(store, queue, count=1):
                 feed._after[queue] = newest.stream_id
         return feed
+
+    def include(self, queues: Iterable[str]) -> None:
+        """Tell of these queues, too, from the first event that they have."""
+        for queue in queues:
+            self._after.setdefault(queue, "0")
 
     def news(self) -> list[Event]:
         """Return what has happened since the last call, oldest first."""

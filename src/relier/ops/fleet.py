@@ -27,6 +27,7 @@ class Worker:
         grace_s: how long a drain may take there.
         killed_after_s: when its platform kills it, counted from SIGTERM; None when not known.
         relier, celery: their versions; "" of a worker that is too old to say.
+        restarts: "yes", or why it cannot start itself again; "" likewise.
     """
 
     worker_id: str
@@ -47,6 +48,7 @@ class Worker:
     killed_after_s: float | None
     relier: str
     celery: str
+    restarts: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,4 +117,5 @@ def _worker(worker_id: str, entry: Mapping[str, str]) -> Worker:
         killed_after_s=int(entry["killed_after"]) / 1000 if entry.get("killed_after") else None,
         relier=entry.get("relier", ""),
         celery=entry.get("celery", ""),
+        restarts=entry.get("restarts", ""),
     )

@@ -13,6 +13,7 @@ from relier.phoenix.service import Phoenix
 from relier.worker import timing, versions
 from relier.worker.drain import Drain, Order
 from relier.worker.membership import Membership
+from relier.worker.restart import Restart
 from relier.worker.shutdown import ShutdownSignals, owns_process
 from relier.worker.stopping import Bodies, Processes
 from relier.worker.transport import Transport
@@ -75,10 +76,12 @@ class Fleet(bootsteps.StartStopStep):
         membership.pool = _pool_name(consumer)
         membership.concurrency = consumer.pool.num_processes or 1
         membership.name = consumer.hostname
+        restart = Restart(owns_process=owns_process())
+        membership.restarts = restart.ability
         membership.join()
         self._phoenix = Phoenix(membership.broker)
         self._phoenix.start()
-        self._drain = self._ready_to_drain(consumer, membership)
+        self._drain = self._ready_to_drain(consumer, membership, restart)
         signals.worker_shutdown.connect(self._leave, weak=False)
         self._say_what_the_pool_cannot(consumer)
 
@@ -88,10 +91,10 @@ class Fleet(bootsteps.StartStopStep):
         if said:
             logger.warning(said)
 
-    def _ready_to_drain(self, consumer: Any, membership: Membership) -> Drain:
+    def _ready_to_drain(self, consumer: Any, membership: Membership, restart: Restart) -> Drain:
         kind = Processes if membership.pool == "prefork" else Bodies
         bodies = kind(membership, consumer.pool, consumer.app.relier.timekeeper)
-        drain = Drain(membership, bodies, owns_process=owns_process())
+        drain = Drain(membership, bodies, restart, owns_process=owns_process())
         drain.start()
         membership.on_drain = drain.hear
         if owns_process():

@@ -26,6 +26,7 @@ from relier.store import claiming, fleet
 from relier.worker.account import Account
 from relier.worker.handover import hand_over
 from relier.worker.membership import Membership
+from relier.worker.restart import Restart
 from relier.worker.stopping import Bodies, has_hook
 from relier.worker.timed import HOOK_GRACE_S
 
@@ -46,10 +47,12 @@ class Order(NamedTuple):
     Args:
         why: for the log.
         grace_s: seconds; None is the setting or, in a second order, what was given before.
+        restart: whether the process is to begin anew then; the last order says.
     """
 
     why: str
     grace_s: float | None = None
+    restart: bool = False
 
 
 class Drain(threading.Thread):
@@ -59,12 +62,16 @@ class Drain(threading.Thread):
         membership: what this process holds.
         bodies: what its pool can do to stop them.
         owns_process: whether the worker is all that this process is; then it may end it.
+        restart: what begins the process anew.
     """
 
-    def __init__(self, membership: Membership, bodies: Bodies, *, owns_process: bool) -> None:
+    def __init__(
+        self, membership: Membership, bodies: Bodies, restart: Restart, *, owns_process: bool
+    ) -> None:
         super().__init__(name="relier-drain", daemon=True)
         self._membership = membership
         self._bodies = bodies
+        self._restart = restart
         self._owns_process = owns_process
         # Signal handlers put orders: its put() may be interrupted by another in the same thread.
         self._orders: SimpleQueue[Order | None] = SimpleQueue()
@@ -81,14 +88,16 @@ class Drain(threading.Thread):
     def ask(self, order: Order) -> None:
         """Drain, or, if that is under way, be done within the new order's grace."""
         self.asked = True
+        self._restart.want(order.restart)
         self._orders.put(order)
 
     def hear(self, order: str) -> None:
         """Take an order that a beat has brought, once."""
         if order != self._heard:
             self._heard = order
-            grace_ms = order.partition("|")[2]
-            self.ask(Order("ordered from afar", int(grace_ms) / 1000 if grace_ms else None))
+            _, grace_ms, *more = order.split("|")
+            grace_s = int(grace_ms) / 1000 if grace_ms else None
+            self.ask(Order("ordered from afar", grace_s, restart=claiming.RESTART in more))
 
     def finish(self) -> bool:
         """Say that the pool has ended, wait for the account, and return whether it holds all."""
@@ -315,6 +324,7 @@ class Drain(threading.Thread):
         code = 1 if self._account.sums.left else int(worker_state.should_stop or 0)
         if not self._account.sums.left:
             self._membership.leave()
+        self._restart.begin_anew()
         logging.shutdown()
         sys.stdout.flush()
         os._exit(code)

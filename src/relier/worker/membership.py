@@ -76,6 +76,7 @@ class Membership:
         self.concurrency = 1
         self.pool = "none"
         self.name = ""
+        self.restarts = ""
         self.reply_lost = False
         self.draining = False
         self.on_drain: Callable[[str], None] | None = None
@@ -156,6 +157,7 @@ class Membership:
             "size": self.concurrency,
             "relier": __version__,
             "celery": celery.__version__,
+            "restarts": self.restarts,
             "hb": int(settings.heartbeat_ttl_s * 1000),
             "grace": int(settings.graceful_shutdown_timeout_s * 1000),
             "killed_after": "" if known is None else int(known * 1000),

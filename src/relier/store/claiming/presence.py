@@ -36,13 +36,19 @@ def beat(keys: Keys, worker: str, fields: Mapping[str, Argument]) -> Operation[S
     return Operation(_BEAT, [keys.worker(worker)], pairs(fields), _seen)
 
 
-def drain(keys: Keys, worker: str, order: str) -> Operation[bool]:
-    """Order a worker to drain; False when there is no such worker.
+RESTART = "restart"
+"""The third part of an order: the worker's process is to begin anew when it has drained."""
+
+
+def drain(keys: Keys, worker: str, order: str, *, restart: bool = False) -> Operation[bool]:
+    """Order a worker to drain; False when there is no such worker, or it cannot restart itself.
 
     Args:
         order: an id of the order, "|", and the ms that running tasks may take or "".
+        restart: its process is to begin anew then.
     """
-    return Operation(_DRAIN, [keys.worker(worker)], [order], bool)
+    arguments: list[Argument] = [f"{order}|{RESTART}", 1] if restart else [order, 0]
+    return Operation(_DRAIN, [keys.worker(worker)], arguments, bool)
 
 
 def drained(keys: Keys, worker: str, queue: str, account: Sequence[int]) -> Operation[bool]:
