@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from relier.cli import common, live, words
+from relier.cli import common, live, task_orders, words
 from relier.cli.common import Asked, NotFoundError
 from relier.ops import fleet, inflight, inspection
 from relier.ops import tasks as questions
@@ -15,6 +15,10 @@ from relier.ops.places import STATES
 @click.group()
 def tasks() -> None:
     """Tasks: where they are, and what happened to them."""
+
+
+tasks.add_command(task_orders.cancel)
+tasks.add_command(task_orders.retry)
 
 
 @tasks.command("list")

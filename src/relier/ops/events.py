@@ -36,6 +36,7 @@ WORDS = {
     "condemned": "stopped",
     "overtime": "ran over its soft timeout",
     "deferred": "put off",
+    "hastened": "made due at once",
     "duplicate": "a copy was dropped",
     "revoked": "revoked before it began",
     "dead": "became a dead letter",

@@ -11,7 +11,7 @@ from relier.store.operations import Argument, Operation
 from relier.store.scripts import load
 from relier.store.ttl import LIVE_RECORD_TTL_MS
 
-_ENQUEUE, _BIND = load("enqueue"), load("bind")
+_ENQUEUE, _BIND, _HASTEN = load("enqueue"), load("bind"), load("hasten")
 
 QUEUED, SCHEDULED, KNOWN = 1, 2, 0
 
@@ -92,6 +92,12 @@ def bind(
     """
     arguments: list[Argument] = [member, exchange, "" if ttl_ms is None else ttl_ms]
     return Operation(_BIND, [keys.list(table), keys.list(beside)], arguments, bool)
+
+
+def hasten(keys: Keys, queue: str, task_id: str, parcel: bytes) -> Operation[bool]:
+    """Make a scheduled message due now; False when it is not in the schedule any more."""
+    names = [keys.scheduled(queue), keys.bell(queue), keys.events(queue)]
+    return Operation(_HASTEN, names, [parcel, task_id], bool)
 
 
 def _verdicts(reply: Any) -> list[int]:

@@ -17,7 +17,7 @@ from relier.store.ttl import ENDED_RECORD_TTL_MS, LIVE_RECORD_TTL_MS
 
 _START, _FINISH, _COMMIT, _ACK = load("start"), load("finish"), load("commit"), load("ack")
 _ABANDON, _CONDEMN = load("abandon"), load("condemn")
-_OVERTIME, _REVOKE = load("overtime"), load("revoke")
+_OVERTIME, _REVOKE, _TERMINATE = load("overtime"), load("revoke"), load("terminate")
 
 STALE, COMMITTED, MORE_PARKED = 0, 1, 2
 """Answers of :func:`finish` and :func:`commit`."""
@@ -288,6 +288,12 @@ def overtime(keys: Keys, claim: Claim, task_id: str, detail: str) -> Operation[b
 def revoke(keys: Keys, task_id: str) -> Operation[bool]:
     """Leave word that a task is not to run; False when it had ended."""
     return Operation(_REVOKE, [keys.task(task_id)], [LIVE_RECORD_TTL_MS], bool)
+
+
+def terminate(keys: Keys, claim: Claim, task_id: str) -> Operation[bool]:
+    """Order a worker to stop a task; False when it does not run under this claim any more."""
+    names = [keys.task(task_id), keys.worker(claim.worker)]
+    return Operation(_TERMINATE, names, [claim.worker, claim.number, claim.queue], bool)
 
 
 def _ack_keys(keys: Keys, claim: Claim, task_id: str, target: str) -> list[str]:

@@ -143,7 +143,10 @@ class Beat(threading.Thread):
         if not seen.alive and not self._stopping.is_set():
             membership.rejoin(worker)
             self._beat(address)
-        elif seen.drain and membership.on_drain is not None:
+            return
+        if seen.stop and membership.on_stop is not None:
+            membership.on_stop(seen.stop)
+        if seen.drain and membership.on_drain is not None:
             membership.on_drain(seen.drain)
 
     def _sleep_on_socket(self, wait_s: float) -> None:

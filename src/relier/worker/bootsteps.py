@@ -16,6 +16,7 @@ from relier.worker.membership import Membership
 from relier.worker.restart import Restart
 from relier.worker.shutdown import ShutdownSignals, owns_process
 from relier.worker.stopping import Bodies, Processes
+from relier.worker.termination import Termination
 from relier.worker.transport import Transport
 
 logger = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ class Fleet(bootsteps.StartStopStep):
         drain = Drain(membership, bodies, restart, owns_process=owns_process())
         drain.start()
         membership.on_drain = drain.hear
+        membership.on_stop = Termination(membership, consumer, bodies).hear
         if owns_process():
             ShutdownSignals(drain, consumer).install()
         return drain

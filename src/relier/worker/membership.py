@@ -80,6 +80,7 @@ class Membership:
         self.reply_lost = False
         self.draining = False
         self.on_drain: Callable[[str], None] | None = None
+        self.on_stop: Callable[[Collection[str]], None] | None = None
         self._ended: dict[str, list[Ended]] = {}  # until the server was told
         self._shunned: dict[str, float] = {}
         self._lock = threading.RLock()

@@ -7,6 +7,7 @@ The main process never ends a claim that has started: the pool process does, or,
 from __future__ import annotations
 
 import logging
+import signal
 from typing import Any
 
 from celery import signals
@@ -113,6 +114,11 @@ class Request(celery_request.Request):
         if self._grip is not None and expiry.is_kept(self._request_dict):
             return None
         return super().maybe_expire()
+
+    def end_by_order(self) -> bool:
+        """Commit that somebody stopped the task; False when it has just ended by itself."""
+        self._announce_revoked("terminated", True, signal.SIGKILL, False)
+        return bool(self._already_revoked)
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         if self._grip is None:

@@ -60,6 +60,9 @@ class Bodies:
         """Stop bodies; return those that are certain to have stopped."""
         return []
 
+    def kill(self, _request: Request) -> None:
+        """Stop a body whose claim was taken away, where that can be done."""
+
 
 class Processes(Bodies):
     """Bodies that run one in a pool process each."""
@@ -87,6 +90,11 @@ class Processes(Bodies):
                 pids[pid] = request
         until_s = time.monotonic() + _DIES_WITHIN_S
         return [request for pid, request in pids.items() if _is_gone(pid, until_s)]
+
+    def kill(self, request: Request) -> None:
+        """Kill its process."""
+        if request.worker_pid:
+            self._pool.terminate_job(request.worker_pid, signal.SIGKILL)
 
 
 def has_hook(request: Any) -> bool:

@@ -19,10 +19,12 @@ class Seen(NamedTuple):
     Args:
         alive: False when the worker must go on under a new id.
         drain: the order to drain, or "".
+        stop: tags of the claims whose tasks are to be stopped.
     """
 
     alive: bool
     drain: str
+    stop: tuple[str, ...] = ()
 
 
 def hello(keys: Keys, worker: str, fields: Mapping[str, Argument]) -> Operation[bool]:
@@ -70,4 +72,4 @@ def goodbye(keys: Keys, worker: str, queues: Sequence[str]) -> Operation[bool]:
 
 
 def _seen(reply: list[Any]) -> Seen:
-    return Seen(bool(reply[0]), text(reply[1]))
+    return Seen(bool(reply[0]), text(reply[1]), tuple(text(reply[2]).splitlines()))

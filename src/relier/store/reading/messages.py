@@ -15,6 +15,8 @@ SUFFIXES = ("", *(f"\x06\x16{step}" for step in range(1, 10)))
 REPLAY_ELEMENT = re.compile(rb"\d+\|-?\d+\|[^|]*\|(\d+)\|")
 """The head of an element of a replay list, up to its outcome, whose length it tells."""
 
+_DUE_SOONEST = 2000
+
 
 class Depth(NamedTuple):
     """How much a queue holds, by place."""
@@ -107,3 +109,19 @@ def unwrap(parcel: bytes) -> Waiting:
     """Split a parcel into the suffix of its list and the raw message."""
     suffix, _, raw = parcel.partition(b"|")
     return Waiting(suffix.decode(), raw)
+
+
+def scheduled_parcel(store: Store, queue: str, task_id: str, due_ms: int) -> bytes | None:
+    """Return a task's element in the schedule, or None.
+
+    Args:
+        due_ms: where to look first; then among those that are due soonest.
+    """
+    redis, name, needle = redis_of(store), store.keys.scheduled(queue), task_id.encode()
+    parcels: list[bytes] = redis.zrangebyscore(name, due_ms, due_ms, 0, PAGE) if due_ms else []
+    for start in range(0, _DUE_SOONEST, PAGE):
+        found = next((each for each in parcels if needle in each), None)
+        if found is not None:
+            return found
+        parcels = redis.zrange(name, start, start + PAGE - 1)
+    return None

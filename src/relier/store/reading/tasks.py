@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from relier.store.client import Store
 from relier.store.reading.replies import redis_of, text
 
-_RECORD = ("n", "q", "s", "g", "l", "at", "a", "b", "i", "w", "st", "due", "cp")
+_RECORD = ("n", "q", "s", "g", "l", "at", "a", "b", "i", "w", "c", "st", "due", "cp")
 
 
 def records(store: Store, task_ids: Sequence[str]) -> list[dict[str, str]]:

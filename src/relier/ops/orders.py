@@ -1,0 +1,129 @@
+"""Orders about one task: not to run, or to run now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from relier.ops import revival
+from relier.ops.places import CLAIMED, DEAD, ENDED, QUEUED, RUNNING, SCHEDULED, locate
+from relier.ops.revival import Release
+from relier.protocol.envelope import Keyring
+from relier.protocol.identity import Claim
+from relier.store import fleet, publishing, reading, running
+from relier.store.client import Store
+
+UNKNOWN = "unknown"
+WAITING, COMMITTED = "waiting", "committed"
+_STATES = {"q": WAITING, "r": RUNNING, "c": COMMITTED, "e": ENDED, "d": DEAD}
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What an order not to run has done.
+
+    Args:
+        state: where the task was: "scheduled", "queued", "claimed", "waiting" (parked, or farther
+            back in its queue than was looked), "running", "committed", "ended" or "dead".
+        noted: whether it will not run, nor run again; False when it had ended.
+        ordered: whether the worker that runs it was ordered to stop it.
+    """
+
+    task_id: str
+    name: str
+    state: str
+    queue: str
+    noted: bool
+    ordered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """What an order to run now has done.
+
+    Args:
+        state: where the task was, as in ``Cancelled``.
+        hastened: whether it was scheduled and is due now.
+        release: of its dead letter, or None.
+    """
+
+    task_id: str
+    state: str
+    queue: str
+    hastened: bool
+    release: Release | None
+
+
+def cancel(store: Store, task_id: str, *, terminate: bool = False) -> Cancelled | None:
+    """Leave word that a task is not to run, wherever it waits; None when nothing is known of it.
+
+    Whoever starts it next commits REVOKED in its place, so that its result, and a chord it belongs
+    to, hear of it. One that is scheduled is made due for that.
+
+    Args:
+        terminate: order the worker that runs it to stop it.
+    """
+    found = _find(store, task_id)
+    if found is None:
+        return None
+    record, state, queue = found
+    noted = store.run(running.revoke(store.keys, task_id))
+    if noted and state == SCHEDULED:
+        _hasten(store, queue, task_id, record)
+    ordered = False
+    if terminate and state == RUNNING:
+        claim = Claim(record.get("w", ""), queue, record.get("c", ""))
+        ordered = store.run(running.terminate(store.keys, claim, task_id))
+    return Cancelled(task_id, record.get("n", ""), state, queue, noted, ordered)
+
+
+def retry(store: Store, task_id: str, keyring: Keyring) -> Retried | None:
+    """Have a task run now that is dead or scheduled; None when nothing is known of it.
+
+    Args:
+        keyring: the keys to verify and sign the message of a dead letter with.
+
+    Raises:
+        PayloadError: the message of its letter is no task message.
+        PayloadIntegrityError: the message of its letter does not verify.
+    """
+    letter = revival.find(store, task_id)
+    found = _find(store, task_id)
+    alive = found is not None and found[1] not in (ENDED, DEAD)
+    if letter is not None and not alive:
+        done = revival.release(store, letter, keyring, revival.Order())
+        return Retried(task_id, DEAD, letter.queue, False, done)
+    if found is None:
+        return None
+    record, state, queue = found
+    hastened = state == SCHEDULED and _hasten(store, queue, task_id, record)
+    return Retried(task_id, state, queue, hastened, None)
+
+
+def still_runs(store: Store, task_id: str) -> bool:
+    """Return whether a process is at work on a task's body, as far as its record says."""
+    return reading.records(store, [task_id])[0].get("s") == "r"
+
+
+def _find(store: Store, task_id: str) -> tuple[dict[str, str], str, str] | None:
+    """Return a task's record, where it is, and its queue."""
+    record = reading.records(store, [task_id])[0]
+    queues = fleet.known_queues(store)
+    own = record.get("q", "")
+    due_ms = int(record.get("due") or 0)
+    state = _STATES.get(record.get("s", ""), UNKNOWN)
+    if state == WAITING and own and reading.scheduled_parcel(store, own, task_id, due_ms):
+        return record, SCHEDULED, own
+    if state not in (WAITING, UNKNOWN):
+        return record, state, own
+    place = locate(store, task_id, record, queues)
+    if place.state in (QUEUED, CLAIMED, SCHEDULED, RUNNING):
+        return record, place.state, place.queue
+    return (record, state, own) if record else None
+
+
+def _hasten(store: Store, queue: str, task_id: str, record: dict[str, str]) -> bool:
+    due_ms = int(record.get("due") or 0)
+    parcel = reading.scheduled_parcel(store, queue, task_id, due_ms)
+    if parcel is None:
+        return False
+    return store.run(publishing.hasten(store.keys, queue, task_id, parcel))
