@@ -7,8 +7,8 @@ other key.
 from relier.store.reading.claims import HeldClaim, held, parcels
 from relier.store.reading.events import StreamEvent, events_after, events_before
 from relier.store.reading.letters import (
-    Counts,
     Extent,
+    GroupCounts,
     Span,
     Summary,
     count_dead,
@@ -48,6 +48,7 @@ __all__ = [
     "Counts",
     "Depth",
     "Extent",
+    "GroupCounts",
     "HeldClaim",
     "InHand",
     "Span",

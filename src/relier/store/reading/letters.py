@@ -38,7 +38,7 @@ class Span(NamedTuple):
     last_ms: int
 
 
-class Counts(NamedTuple):
+class GroupCounts(NamedTuple):
     """The letters of one queue by fingerprint.
 
     Args:
@@ -208,7 +208,7 @@ def letter_tracebacks(store: Store, found: Sequence[tuple[str, str]]) -> list[st
     return [text(values[0]) for values in _fields_of_letters(store, found, ["traceback"])]
 
 
-def group_counts(store: Store, queue: str, most: int) -> Counts:
+def group_counts(store: Store, queue: str, most: int) -> GroupCounts:
     """Return how many letters have each fingerprint, the ``most`` frequent first."""
     keys = store.keys
     with redis_of(store).pipeline(transaction=True) as pipe:
@@ -216,7 +216,7 @@ def group_counts(store: Store, queue: str, most: int) -> Counts:
         pipe.zcard(keys.groups(queue))
         pipe.zcard(keys.dead(queue))
         found, groups, letters = pipe.execute()
-    return Counts(dict(map(_scored, found)), groups, letters)
+    return GroupCounts(dict(map(_scored, found)), groups, letters)
 
 
 def group_spans(
