@@ -6,16 +6,16 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from support import nursery
+from support.nursery import TESTS
 from support.wait import wait_for
 
-TESTS = Path(__file__).parents[1]
 READY = re.compile(r"\bready\.\s*$", re.MULTILINE)
 READY_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 30.0
@@ -24,6 +24,8 @@ LOG_TAIL_CHARS = 4000
 
 class Worker:
     """One `celery -A app worker` in a process group of its own; a context manager.
+
+    Its process is forked off one that has imported Celery already; see `support.nursery`.
 
     Args:
         app: the module that holds the Celery app, as `-A` takes it. Modules beside the tests
@@ -60,20 +62,21 @@ class Worker:
         self._keeps_log = log_dir is not None
         self.name = name or self.log_path.stem.replace("_", "")
         self.hostname = f"{self.name}@test"
-        self._command = [
-            *(sys.executable, "-m", "celery", "-A", app, "worker"),
+        self._arguments = [
+            *("-A", app, "worker"),
             *("-P", pool, "-c", str(concurrency), "-n", self.hostname, "-l", loglevel),
             *(("-Q", ",".join(queues)) if queues else ()),
             *options,
         ]
-        folders = [*map(str, path), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._path = [*map(str, path), str(TESTS)]
+        folders = [*self._path, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._env = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(folders),
             "PYTHONUNBUFFERED": "1",
             **(env or {}),
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: nursery.Worker | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -113,15 +116,9 @@ class Worker:
         Raises:
             AssertionError: it ended or stayed silent; the message ends with its log.
         """
-        with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self._env,
-                start_new_session=True,
-            )
+        self._process = nursery.nursery().bear(
+            self._arguments, self._env, self._path, self.log_path
+        )
         if wait_ready:
             self.wait_ready()
 
@@ -146,8 +143,8 @@ class Worker:
 
     def children(self) -> list[int]:
         """The pool's processes, oldest first."""
-        # A pool process is forked without exec, so it shows its parent's command line; helper
-        # processes such as the semaphore tracker show their own.
+        # A pool process is forked without exec, so it shows its parent's command line (which is the
+        # nursery's); helper processes such as the semaphore tracker show their own.
         own = _command_line(self.pid)
         found = [pid for pid in _children_of(self.pid) if _command_line(pid) == own]
         return sorted(found, key=_started_ticks)
