@@ -20,8 +20,8 @@ def claims_something(scene: Scene) -> Predicate:
     return matches
 
 
-def test_a_severed_worker_runs_and_commits_once(scene: Scene, proxy: Proxy) -> None:
-    worker = scene.worker("only", broker=proxy.url)
+def occupy(scene: Scene) -> list[str]:
+    """Give a worker what it holds on to, and more than it claims; return the words of the rest."""
     for word in HELD:
         scene.push("hold", word)
     scene.began(*HELD)
@@ -29,6 +29,12 @@ def test_a_severed_worker_runs_and_commits_once(scene: Scene, proxy: Proxy) -> N
     for word in notes:
         scene.push("note", word)
     scene.wait_claimed(FULL)
+    return notes
+
+
+def test_a_severed_worker_runs_and_commits_once(scene: Scene, proxy: Proxy) -> None:
+    worker = scene.worker("only", broker=proxy.url)
+    notes = occupy(scene)
     proxy.sever()
     # What had not started goes back at once, and comes again; what runs stays where it is.
     scene.wait(lambda: scene.events("returned") or len(scene.claimed()) >= FULL, "the claims")
@@ -131,13 +137,7 @@ def test_the_server_goes_away_and_comes_back(
     scene.push("note", "waited")
     scene.wait_journal("ran", "waited")
 
-    for word in HELD:
-        scene.push("hold", word)
-    scene.began(*HELD)
-    notes = [f"n{i}" for i in range(6)]
-    for word in notes:
-        scene.push("note", word)
-    scene.wait_claimed(FULL)
+    notes = occupy(scene)
     fresh_server.kill()
     scene.let(*HELD)
     for word in HELD:

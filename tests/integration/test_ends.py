@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,6 @@ from support.kitchen import RESULT_S, Kitchen, open_kitchen
 from support.wait import wait_for
 
 SOON_S = 20.0
-
-
-@pytest.fixture(scope="module", params=["prefork", "threads", "solo"])
-def kitchen(
-    request: pytest.FixtureRequest,
-    session_server: EmbeddedServer,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Kitchen]:
-    folder = tmp_path_factory.mktemp(request.param)
-    with open_kitchen(session_server, folder, pool=request.param) as running:
-        yield running
 
 
 def events(kitchen: Kitchen, task_id: str) -> list[tuple[str, str]]:

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from celery.exceptions import TaskRevokedError
 
-from relier.store.embedded import EmbeddedServer
-from support.kitchen import RESULT_S, Kitchen, open_kitchen
+from support.kitchen import RESULT_S, Kitchen
 from support.wait import wait_for
-
-
-@pytest.fixture(scope="module", params=["prefork", "threads", "solo"])
-def kitchen(
-    request: pytest.FixtureRequest,
-    session_server: EmbeddedServer,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Kitchen]:
-    folder = tmp_path_factory.mktemp(request.param)
-    with open_kitchen(session_server, folder, pool=request.param) as running:
-        yield running
 
 
 @pytest.mark.parametrize("name", ["add", "aadd"])

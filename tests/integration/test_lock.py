@@ -6,7 +6,6 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from celery import Celery
 from relier import Relier, idempotency_lock
 from relier.errors import ConfigurationError, IdempotencyInFlightError, StaleFenceError
 from relier.store.embedded import EmbeddedServer
-from support.kitchen import RESULT_S, Kitchen, open_kitchen
+from support.kitchen import RESULT_S, Kitchen
 from support.wait import wait_for
 
 SOON_S = 20.0
@@ -28,17 +27,6 @@ def app(server: EmbeddedServer) -> Celery:
     Relier(app, env="development", heartbeat_ttl_s=0.5)
     redis.Redis.from_url(server.url).flushall()
     return app
-
-
-@pytest.fixture(scope="module", params=["prefork", "threads"])
-def kitchen(
-    request: pytest.FixtureRequest,
-    session_server: EmbeddedServer,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Kitchen]:
-    folder = tmp_path_factory.mktemp(request.param)
-    with open_kitchen(session_server, folder, pool=request.param) as running:
-        yield running
 
 
 def test_a_result_answers_for_later_uses(app: Celery) -> None:

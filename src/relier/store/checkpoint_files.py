@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -59,63 +59,58 @@ class FilesystemFiles:
         """Write beside the name first, then rename: nobody ever sees a part under the name."""
         path = self._path(place)
         home, part = path.parent, path.with_name(f"{path.name}{_UNFINISHED}")
-        try:
-            home.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                file.write(state)
-                file.flush()
-                os.fsync(file.fileno())
-            part.rename(path)
-            _sync(home)
-            _sync(self._folder)
-        except OSError as error:
-            with suppress(OSError):
-                part.unlink()
-            raise CheckpointError(
-                f"a checkpoint of {len(state):,} bytes cannot be written to {home} "
-                f"({error.strerror or error}): free space on it, or name another folder with "
-                "RELIER_CHECKPOINT_DIR. The checkpoint before it is still valid"
-            ) from error
+        with _explained(
+            f"a checkpoint of {len(state):,} bytes cannot be written to {home}",
+            "free space on it, or name another folder with RELIER_CHECKPOINT_DIR. The checkpoint "
+            "before it is still valid",
+        ):
+            try:
+                home.mkdir(parents=True, exist_ok=True)
+                with part.open("wb") as file:
+                    file.write(state)
+                    file.flush()
+                    os.fsync(file.fileno())
+                part.rename(path)
+                _sync(home)
+                _sync(self._folder)
+            except OSError:
+                with suppress(OSError):
+                    part.unlink()
+                raise
 
     def read(self, place: Place) -> bytes:
         """Return what a file holds."""
         path = self._path(place)
-        try:
+        with _explained(
+            f"the checkpoint of an earlier attempt is in {path}, which cannot be read here",
+            "RELIER_CHECKPOINT_DIR must be one folder that every worker shares",
+        ):
             return path.read_bytes()
-        except OSError as error:
-            raise CheckpointError(
-                f"the checkpoint of an earlier attempt is in {path}, which cannot be read here "
-                f"({error.strerror or error}): RELIER_CHECKPOINT_DIR must be one folder that every "
-                "worker shares"
-            ) from error
 
     def remove(self, place: Place) -> None:
         """Remove a file, and what was left of one that was never finished."""
         path = self._path(place)
-        try:
+        with _explained(
+            f"{path} cannot be removed", "mend the folder's permissions, or it will fill up"
+        ):
             path.unlink(missing_ok=True)
             path.with_name(f"{place.name}{_UNFINISHED}").unlink(missing_ok=True)
-        except OSError as error:
-            raise CheckpointError(
-                f"{path} cannot be removed ({error.strerror or error}): mend the folder's "
-                "permissions, or it will fill up"
-            ) from error
 
     def names(self, home: str) -> Iterator[str]:
         """Yield the names of all files in a home, finished or not."""
-        try:
-            with os.scandir(self._folder / home) as entries:
+        with _explained(
+            f"{self._folder / home} cannot be listed",
+            "mend its permissions, or files that nobody needs stay in it",
+        ):
+            try:
+                entries = os.scandir(self._folder / home)
+            except FileNotFoundError:
+                return
+            with entries:
                 for entry in entries:
                     name = entry.name.removesuffix(_UNFINISHED)
                     if _NAME.fullmatch(name):
                         yield name
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise CheckpointError(
-                f"{self._folder / home} cannot be listed ({error.strerror or error}): mend its "
-                "permissions, or files that nobody needs stay in it"
-            ) from error
 
     def check(self) -> None:
         """Refuse a folder that cannot be written to.
@@ -143,6 +138,19 @@ class FilesystemFiles:
                     "the task's record"
                 )
         return self._folder / place.home / place.name
+
+
+@contextmanager
+def _explained(trouble: str, advice: str) -> Iterator[None]:
+    """Raise our error in place of the system's, whose own words stand in it.
+
+    Raises:
+        CheckpointError: the system refused something.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"{trouble} ({error.strerror or error}): {advice}") from error
 
 
 def files_of(settings: Settings) -> CheckpointFiles | None:
