@@ -161,12 +161,7 @@ def finish(
         ``COMMITTED`` or ``STALE``; ``MORE_PARKED`` when it is committed, and more duplicates wait
         for its key than one step wakes.
     """
-    names = [
-        keys.worker(claim.worker),
-        keys.claims(claim.queue, claim.worker),
-        keys.task(task_id),
-        keys.events(claim.queue),
-    ]
+    names = _commit_keys(keys, claim, task_id)
     arguments: list[Argument] = [claim.worker, claim.number, task_id, state, ENDED_RECORD_TTL_MS]
     if result:
         names.append(result.key)
@@ -196,15 +191,19 @@ def commit(
     Returns:
         As ``finish``.
     """
-    names = [
+    names = _commit_keys(keys, claim, task_id)
+    arguments: list[Argument] = [claim.worker, claim.number, task_id, state, outcome]
+    arguments += (*(kept or ("", 0)), int(goes_on))
+    return Operation(_COMMIT, names, arguments, int)
+
+
+def _commit_keys(keys: Keys, claim: Claim, task_id: str) -> list[str]:
+    return [
         keys.worker(claim.worker),
         keys.claims(claim.queue, claim.worker),
         keys.task(task_id),
         keys.events(claim.queue),
     ]
-    arguments: list[Argument] = [claim.worker, claim.number, task_id, state, outcome]
-    arguments += (*(kept or ("", 0)), int(goes_on))
-    return Operation(_COMMIT, names, arguments, int)
 
 
 def ack(keys: Keys, claim: Claim, task_id: str) -> Operation[bool]:
