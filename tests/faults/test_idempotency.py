@@ -160,6 +160,20 @@ def test_a_key_function_that_kills_its_process_is_bounded(scene: Scene, pool: st
     assert worker.running
 
 
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_key_function_that_hangs_is_stopped_in_time(scene: Scene, pool: str) -> None:
+    worker = scene.worker("only", pool=pool)
+    stuck, beside = scene.push("once_stuck", "pay"), scene.push("note", "beside")
+    scene.settle([stuck, beside])
+    assert (scene.state(beside), scene.state(stuck)) == ("SUCCESS", "FAILURE")
+    assert scene.letters()[stuck]["reason"] == "hard_timeout"
+    assert scene.journal.count("began", "pay") == 0
+    assert scene.returns(stuck) == (0, 0)
+    assert worker.running
+    if pool == "threads":
+        worker.sigkill()  # its thread sleeps on
+
+
 def test_a_key_function_that_exits_fails_its_task(scene: Scene) -> None:
     worker = scene.worker("only", pool="solo")
     failed = scene.push("once_resigned", "pay")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from celery.exceptions import WorkerShutdown, WorkerTerminate
@@ -12,6 +13,12 @@ from relier.worker import expiry
 from relier.worker.body import Body
 from relier.worker.idempotency import call_key
 from relier.worker.run import Run, persist
+
+Call = Callable[[Run, Callable[[Run], str]], str]
+
+
+def _call(run: Run, function: Callable[[Run], str]) -> str:
+    return function(run)
 
 
 class Beginning:
@@ -32,8 +39,8 @@ class Beginning:
         """Start the task, under its call's key if it has one; ``run.started`` is the answer.
 
         User code that has a say in the key runs under a claim that has started: what kills its
-        process there is bounded like a body that does. Such a task starts without its key, and
-        asks for it by starting again.
+        process there, or hangs, is bounded like a body that does. Such a task starts without its
+        key, and asks for it by starting again.
 
         Returns:
             What stood in the way of the key, and fails the task.
@@ -45,7 +52,7 @@ class Beginning:
             self._start(run)
             if run.started.verdict != "run" or run.grip.revoked or run.started.revoked:
                 return None
-            keyless = self._find_key(run)
+            keyless = self._find_key(run, self._body.within_limits)
             if keyless is None:
                 self._start(run)
             return keyless
@@ -53,16 +60,19 @@ class Beginning:
         self._start(run)
         return keyless
 
-    def _find_key(self, run: Run) -> BaseException | None:
-        assert self._call_key is not None
+    def _find_key(self, run: Run, call: Call = _call) -> BaseException | None:
         try:
-            self._body.migrate(run.request)
-            run.key = self._call_key.of(run.request.args, run.request.kwargs)
+            run.key = call(run, self._key_of)
         except (WorkerShutdown, WorkerTerminate, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 - the task's own function may say the key
             return error
         return None
+
+    def _key_of(self, run: Run) -> str:
+        assert self._call_key is not None
+        self._body.migrate(run.request)
+        return self._call_key.of(run.request.args, run.request.kwargs)
 
     def _start(self, run: Run) -> None:
         run.beginning = running.start(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
@@ -59,7 +59,7 @@ class Body:
         try:
             if not isinstance(request.kwargs, Mapping):
                 raise InvalidTaskError("Task keyword arguments is not a mapping")
-            value = self._run_function(run) if self._timing is None else self._run_timed(run)
+            value = self.within_limits(run, self._run_function)
         except Retry as error:
             return Ended(states.RETRY, error, ExceptionInfo())
         except Reject as error:
@@ -95,9 +95,9 @@ class Body:
     def migrate(self, request: Context) -> None:
         """Bring the arguments into the shape that the body takes, if they are not in it.
 
-        It is done under the started claim, so that a migration which kills its process is bounded
-        like a body that does; and under the body's time limits, unless an idempotent call's key
-        has to be known first, which is that of its present arguments.
+        It is done under the started claim and its time limits, so that a migration which hangs or
+        kills its process is bounded like a body that does. An idempotent call's key has to be known
+        before its body runs, and is that of its present arguments.
         """
         name = self._task.name
         version, ours = versions.of_message(vars(request)), SchemaRegistry.version(name)
@@ -109,13 +109,15 @@ class Body:
             )
             setattr(request, VERSION_HEADER, ours)
 
-    def _run_timed(self, run: Run) -> Any:
-        assert self._timing is not None
+    def within_limits(self, run: Run, call: Callable[[Run], Any]) -> Any:
+        """Run code of the user's under the task's time limits, if it has any."""
+        if self._timing is None:
+            return call(run)
         timed = run.timed = self._keeper.timed(self._timing, run.claim, run.request.id)
         try:
             try:
                 timed.begin()
-                return self._run_function(run)
+                return call(run)
             finally:
                 # By itself: an interruption may arrive on this very line.
                 timed.leave_body()

@@ -33,12 +33,20 @@ def lethal(word: str) -> str:
     return word
 
 
+def stuck(word: str) -> str:
+    """Be a key function that never says it in a worker."""
+    if BROKER in os.environ:
+        time.sleep(GATE_DEADLINE_S)
+    return word
+
+
 ONCE: dict[str, dict[str, Any]] = {
     "once": {},
     "once_a_second": {"idempotency_ttl": 1},
     "once_a_letter": {"idempotency_key": lambda word, **_: word[0]},
     "once_at_odds": {"idempotency_key": lambda word: word[99]},
     "once_lethal": {"idempotency_key": lethal, "max_resurrections": 2},
+    "once_stuck": {"idempotency_key": stuck, "hard_timeout": 0.5},
     "once_resigned": {"idempotency_key": lambda _: sys.exit(3) if BROKER in os.environ else ""},
 }
 GATE_DEADLINE_S = 60.0
