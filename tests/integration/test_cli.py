@@ -286,7 +286,8 @@ def test_inspect_finds_a_task_wherever_it_is(
 def test_inspect_tells_the_result(clerk: Clerk) -> None:
     found = clerk.facts("tasks", "inspect", clerk.added)
     assert (found["name"], found["result"], found["result_value"]) == ("add", "SUCCESS", "5")
-    assert [event["kind"] for event in found["timeline"]] == ["accepted", "started", "ended"]
+    kinds = [event["kind"] for event in found["timeline"]]
+    assert kinds == ["accepted", "claimed", "started", "ended"]
     assert "clerk@test" in clerk.rl("tasks", "inspect", clerk.added).stdout
 
 
@@ -308,9 +309,9 @@ def test_a_fence_is_shown_while_a_task_runs_and_after_it(clerk: Clerk) -> None:
 def test_a_dead_letter_is_shown_with_its_history(clerk: Clerk) -> None:
     found = clerk.facts("dlq", "inspect", clerk.dead)
     assert (found["name"], found["reason"]) == ("poison", "max_resurrections")
-    assert [event["kind"] for event in found["timeline"]][-2:] == ["exhausted", "dead"]
+    assert [event["kind"] for event in found["timeline"]][-3:] == ["exhausted", "claimed", "dead"]
     shown = clerk.rl("dlq", "inspect", clerk.dead).stdout
-    assert "gave up: died too often" in shown
+    assert "died (signal 9): once too often, given up" in shown
     assert f"rl dlq release {clerk.dead}" in shown
 
 
@@ -335,7 +336,9 @@ def test_a_released_letter_lives_again_under_a_new_token(clerk: Clerk) -> None:
     (clerk.folder / "gate").touch()
     found = wait_for(lambda: _ended(clerk, clerk.dead), 30)
     assert (found["result"], found["result_value"]) == ("SUCCESS", '"survived"')
-    assert [e["kind"] for e in found["timeline"]] == ["released", "started", "ended"]
+    kinds = [event["kind"] for event in found["timeline"]]
+    assert kinds[-4:] == ["released", "claimed", "started", "ended"]
+    assert kinds[:2] == ["exhausted", "dead"], "the letter brought its history back"
     assert found["blame"] == 0
     wait_for(lambda: _ended(clerk, clerk.queued[-1]), 30)
 

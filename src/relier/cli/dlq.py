@@ -6,7 +6,7 @@ import click
 
 from relier.cli import common, dlq_purge, dlq_release, letterfilter, letters, words
 from relier.cli.common import Asked
-from relier.ops import deadletters, fleet, lettergroups, lettersearch
+from relier.ops import deadletters, lettergroups, lettersearch
 from relier.ops.lettergroups import Groups
 from relier.ops.lettersearch import Filter, Listing, Position
 
@@ -119,5 +119,4 @@ def inspect(asked: Asked, letter_id: str, full: bool) -> None:
         raise letters.unknown(broker.store, letter_id)
     if asked.answer(found if full else letters.shortened(found)):
         return
-    names = {member.worker_id: member.name for member in fleet.workers(broker.store)}
-    letters.show(common.console(), found, names, full=full)
+    letters.show(common.console(), found, full=full)

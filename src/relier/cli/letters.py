@@ -20,11 +20,10 @@ _SHOWN, _SHOWN_AS_JSON, _LONGEST_LINE = 2000, 100_000, 500
 _LONG = ("error", "args", "kwargs", "state", "raw")
 
 
-def show(console: Console, found: Letter, names: dict[str, str], *, full: bool) -> None:
+def show(console: Console, found: Letter, *, full: bool) -> None:
     """Print a letter.
 
     Args:
-        names: of workers, by id.
         full: print what is long, too.
     """
     console.print(words.facts(_pairs(found, full=full)))
@@ -41,7 +40,7 @@ def show(console: Console, found: Letter, names: dict[str, str], *, full: bool) 
         console.print("\n" + shown, markup=False, soft_wrap=True)
     if found.timeline:
         console.print()
-        console.print(words.timeline(found.timeline, names))
+        console.print(words.timeline(found.timeline), soft_wrap=True)
     console.print()
     hint = "" if found.readable or found.left_out else " --raw"
     shown = words.safe(f"`rl dlq release {found.letter_id}{hint}` gives it another life.")

@@ -6,7 +6,7 @@ import click
 
 from relier.cli import common, live, task_orders, words
 from relier.cli.common import Asked, NotFoundError
-from relier.ops import fleet, inflight, inspection
+from relier.ops import inflight, inspection
 from relier.ops import tasks as questions
 from relier.ops.inspection import TaskDetail
 from relier.ops.places import STATES
@@ -96,12 +96,11 @@ def inspect(asked: Asked, task_id: str) -> None:
         )
     if asked.answer(found):
         return
-    names = {member.worker_id: member.name for member in fleet.workers(store)}
     console = common.console()
     console.print(words.facts(_pairs(found)))
     if found.timeline:
         console.print()
-        console.print(words.timeline(found.timeline, names))
+        console.print(words.timeline(found.timeline), soft_wrap=True)
 
 
 def _pairs(found: TaskDetail) -> list[tuple[str, object]]:

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from relier.ops.events import CLAIMED
+from relier.ops.steps import said
+
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
@@ -157,17 +160,15 @@ def _cell(value: object) -> Text:
     return value if isinstance(value, Text) else Text(safe(str(value)))
 
 
-def timeline(events: Sequence[Event], names: dict[str, str]) -> Table:
+def timeline(events: Sequence[Event]) -> Text:
     """Return what happened, oldest first, each with the time since the first."""
+    from rich.text import Text
+
     first_ms = events[0].at_ms if events else 0
-    rows = [
-        (
-            clock(event.at_ms).partition(" ")[2][:12],
-            f"+{(event.at_ms - first_ms) / 1000:.3f} s",
-            event.words,
-            names.get(event.worker, event.worker[:8]),
-            event.detail,
-        )
-        for event in events
-    ]
-    return table(("at", "since", "what", "worker", "detail"), rows)
+    lines, before = [], None
+    for event in events:
+        since_s = (event.at_ms - first_ms) / 1000
+        what = safe(said(event, before))
+        lines.append(f"{clock(event.at_ms)[11:23]}  {f'+{since_s:.3f} s':>12}  {what}")
+        before = event if event.kind != CLAIMED else before
+    return Text("\n".join(lines))

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from relier.errors import CheckpointError
-from relier.ops import events, messages, payload, saved
+from relier.ops import messages, payload, saved
 from relier.ops.events import Event
 from relier.ops.messages import Signature
 from relier.ops.saved import Saved
+from relier.ops.timeline import Subject, of_task
 from relier.protocol import checkpoint
 from relier.protocol.envelope import Keyring
 from relier.store import fleet, reading
@@ -124,7 +125,11 @@ def inspect(
         interruptions=_number(fields, "interruptions"),
         schema_version=message.schema_version if message else 0,
         signature=messages.signature(raw, keyring),
-        timeline=events.of_task(store, queues, message.task_id if message else letter_id),
+        timeline=of_task(
+            store,
+            Subject(message.task_id if message else letter_id, queue, _text(fields, "h")),
+            queues,
+        ),
         left_out="parcel" not in fields,
         now_ms=reading.now_ms(store),
     )

@@ -9,41 +9,19 @@ from relier.store import reading
 from relier.store.client import Store
 from relier.store.reading import StreamEvent
 
-MOST_PER_STREAM = 12_000
-"""A stream is trimmed to about 10,000 events."""
-
 LATER_LETTER = "~"
 """Between a task's id and what tells the letter of a later death from one that is still there."""
 
 DRAINED = "drained"
 """A worker's last event: its account, under no task's name."""
 
-_PAGE = 1000
+CLAIMED = "claimed"
+"""The event of a whole batch, under no task's name: ``claim`` to ``detail`` are its claims."""
 
-WORDS = {
-    "accepted": "accepted",
-    "scheduled": "scheduled",
-    "started": "started",
-    "committed": "committed",
-    "ended": "ended",
-    "next": "published its next generation",
-    "returned": "went back unstarted",
-    "handed": "handed over by a worker that stopped",
-    "disowned": "went back: the server had forgotten how it ended",
-    "requeued": "resurrected",
-    "replay": "its consequences are to be sent again",
-    "exhausted": "gave up: died too often",
-    "condemned": "stopped",
-    "overtime": "ran over its soft timeout",
-    "deferred": "put off",
-    "hastened": "made due at once",
-    "duplicate": "a copy was dropped",
-    "revoked": "revoked before it began",
-    "dead": "became a dead letter",
-    "released": "released from the dead letters",
-    "removed": "removed from the dead letters",
-}
-"""How each kind reads in a timeline."""
+OMITTED = "omitted"
+"""No event, but what stands in a long history for ``detail`` of them."""
+
+_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +30,12 @@ class Event:
 
     Args:
         at_ms: on the server's clock.
-        kind: see ``WORDS``.
+        kind: as the script that made the move calls it.
         worker: whose claim it was, or "".
-        detail: the state, the reason, or the fence, by kind.
+        detail: the outcome, the reason, or the task's name, by kind.
+        fence, attempt: of the run that it ended or began; 0 when there was none.
+        worker_name: Celery's name of the worker, when it is known.
+        stream_id: its id in the queue's stream.
     """
 
     at_ms: int
@@ -64,6 +45,10 @@ class Event:
     worker: str
     claim: str
     detail: str
+    fence: int = 0
+    attempt: int = 0
+    worker_name: str = ""
+    stream_id: str = ""
 
     @property
     def recovery(self) -> bool:
@@ -71,11 +56,9 @@ class Event:
         return self.kind == "requeued" or (self.kind == "scheduled" and bool(self.worker))
 
     @property
-    def words(self) -> str:
-        """Return what happened, for a timeline."""
-        if self.kind == "scheduled" and self.worker:
-            return "resurrected, to run again after a pause"
-        return WORDS.get(self.kind, self.kind)
+    def place(self) -> tuple[int, int]:
+        """Return what orders the events of one queue."""
+        return self.at_ms, int(self.stream_id.partition("-")[2] or 0)
 
 
 class Feed:
@@ -109,7 +92,7 @@ class Feed:
         fresh: list[Event] = []
         for queue in self._after:
             while found := reading.events_after(self._store, queue, self._after[queue], _PAGE):
-                fresh += [_event(queue, each) for each in found]
+                fresh += [event_of(queue, each) for each in found]
                 self._after[queue] = found[-1].stream_id
         return sorted(fresh, key=lambda event: event.at_ms)
 
@@ -120,47 +103,44 @@ def read_account(detail: str) -> dict[str, int]:
     return dict(zip(names, map(int, detail.split("|")), strict=True))
 
 
-def of_task(
-    store: Store, queues: Sequence[str], task_id: str, *, since_ms: int = 0
-) -> tuple[Event, ...]:
-    """Return a task's timeline, oldest first, as far as the trimmed streams reach back."""
-    found = [
-        event
-        for queue in queues
-        for event in _backwards(store, queue, since_ms, MOST_PER_STREAM)
-        if event.task_id.partition(LATER_LETTER)[0] == task_id
-    ]
-    # Several events may share a millisecond: turned over first, they keep their order in the sort.
-    found.reverse()
-    return tuple(sorted(found, key=lambda event: event.at_ms))
-
-
 def latest(store: Store, queues: Sequence[str], most_per_queue: int) -> list[Event]:
     """Return the latest events of some queues, newest first."""
-    found = [e for queue in queues for e in _backwards(store, queue, 0, most_per_queue)]
+    found = [e for queue in queues for e in _backwards(store, queue, most_per_queue)]
     return sorted(found, key=lambda event: event.at_ms, reverse=True)
 
 
-def _backwards(store: Store, queue: str, oldest_ms: int, most: int) -> Iterator[Event]:
+def _backwards(store: Store, queue: str, most: int) -> Iterator[Event]:
     before = "+"
     while most > 0:
         count = min(_PAGE, most)
-        found = reading.events_before(store, queue, before=before, oldest_ms=oldest_ms, count=count)
+        found = reading.events_before(store, queue, before=before, count=count)
         for each in found:
-            yield _event(queue, each)
+            yield event_of(queue, each)
         if len(found) < count:
             return
         before, most = found[-1].stream_id, most - count
 
 
-def _event(queue: str, found: StreamEvent) -> Event:
+def event_of(queue: str, found: StreamEvent) -> Event:
+    """Read an entry of a queue's stream."""
     fields = found.fields
+    kind, detail, fence = fields.get("k", ""), fields.get("r", ""), fields.get("f")
+    if fence is None and kind == "started":  # as scripts before these wrote it
+        fence, detail = detail, ""
     return Event(
         at_ms=found.at_ms,
         queue=queue,
-        kind=fields.get("k", ""),
+        kind=kind,
         task_id=fields.get("i", ""),
         worker=fields.get("w", ""),
         claim=fields.get("c", ""),
-        detail=fields.get("r", ""),
+        detail=detail,
+        fence=number(fence),
+        attempt=number(fields.get("a")),
+        stream_id=found.stream_id,
     )
+
+
+def number(text: str | None) -> int:
+    """Return a whole number, 0 for what is none."""
+    return int(text) if text and text.isascii() and text.isdigit() else 0

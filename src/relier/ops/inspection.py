@@ -6,11 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from relier.ops import events, fleet, messages, saved
+from relier.ops import fleet, messages, saved
 from relier.ops.events import Event
 from relier.ops.messages import Signature
 from relier.ops.places import DEAD, TERMINAL, favoured, letter_of, locate
 from relier.ops.saved import Saved
+from relier.ops.timeline import Subject, of_task
 from relier.protocol.envelope import Keyring
 from relier.store import fleet as store_fleet
 from relier.store import reading
@@ -71,13 +72,22 @@ def inspect(store: Store, task_id: str, keyring: Keyring) -> TaskDetail | None:
     record = reading.records(store, [task_id])[0]
     queues = store_fleet.known_queues(store)
     since_ms = int(record.get("at") or 0)
-    # The record's time is rounded, an event's is cut.
-    timeline = events.of_task(store, queues, task_id, since_ms=max(since_ms - 1, 0))
     alive = record.get("s") not in (None, *TERMINAL)
     # A letter of an earlier life stays while the task lives again.
     letter = None if alive else letter_of(store, favoured(queues, record.get("q")), task_id)
     meta = _result(reading.stored_result(store, task_id))
     place = locate(store, task_id, record, queues)
+    timeline = of_task(
+        store,
+        Subject(
+            task_id,
+            home=letter.queue if letter else record.get("q", ""),
+            lines=letter.lines if letter else reading.history(store, task_id),
+            since_ms=since_ms,
+            hands=(place.queue, place.worker, place.claim) if place.claim else None,
+        ),
+        queues,
+    )
     if not (record or timeline or letter or meta[0] or place.message):
         return None
     members = {member.worker_id: member.name for member in fleet.workers(store)}
@@ -116,8 +126,7 @@ def inspect(store: Store, task_id: str, keyring: Keyring) -> TaskDetail | None:
 
 
 def _fence(timeline: Sequence[Event]) -> int:
-    fences = (e.detail for e in reversed(timeline) if e.kind == "started" and e.detail.isdigit())
-    return int(next(fences, "0"))
+    return next((event.fence for event in reversed(timeline) if event.fence), 0)
 
 
 def _name(timeline: Sequence[Event]) -> str:

@@ -32,17 +32,19 @@ class Place:
     worker: str = ""
     message: Message | None = None
     fence: int = 0
+    claim: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A task's dead letter."""
+    """A task's dead letter; ``lines`` is the history that it carries along."""
 
     queue: str
     reason: str
     error: str
     checkpoint: Saved | None
     message: Message | None
+    lines: str
 
 
 def locate(store: Store, task_id: str, record: dict[str, str], queues: list[str]) -> Place:
@@ -59,7 +61,9 @@ def locate(store: Store, task_id: str, record: dict[str, str], queues: list[str]
                 else (RUNNING, "running in")
             )
             where = f"{words} {claim.worker}"
-            return Place(state, where, claim.queue, claim.worker, message, claim.fence)
+            return Place(
+                state, where, claim.queue, claim.worker, message, claim.fence, claim.number
+            )
     ended = record.get("s") in TERMINAL
     found = None if ended else _search(store, task_id, favoured(queues, record.get("q")), held)
     if found is not None:
@@ -77,7 +81,7 @@ def _search(store: Store, task_id: str, queues: list[str], held: list[HeldClaim]
         message = _matching(parcel, needle, task_id)
         if message:
             where = f"claimed by {claim.worker}, not begun"
-            return Place(CLAIMED, where, claim.queue, claim.worker, message)
+            return Place(CLAIMED, where, claim.queue, claim.worker, message, 0, claim.number)
     for queue in queues:
         for ahead, each in enumerate(reading.waiting(store, queue, _SEARCHED)):
             if message := _matching(each, needle, task_id):
@@ -114,6 +118,7 @@ def letter_of(store: Store, queues: list[str], task_id: str) -> Letter | None:
                 fields.get("error", b"").decode(errors="replace"),
                 saved.read(fields.get("cp", b"").decode()),
                 messages.read(reading.unwrap(parcel).raw) if parcel else None,
+                fields.get("h", b"").decode(errors="replace"),
             )
     return None
 

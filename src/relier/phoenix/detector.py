@@ -129,5 +129,5 @@ class Detector:
             elif now_s - watch.gone_since_s >= GONE_GRACE_S:
                 return "connection lost"
         if now_s - watch.unchanged_since_s >= sighting.ttl_s:
-            return "silence"
+            return f"silent for {watch.sighting.ttl_s:g} s"
         return ""

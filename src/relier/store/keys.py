@@ -104,6 +104,11 @@ class Keys:
         return f"{self.prefix}rl:workers"
 
     @property
+    def past_workers(self) -> str:
+        """Return the stream of worker processes that are gone, with their names and why."""
+        return f"{self.prefix}rl:workers:past"
+
+    @property
     def queues(self) -> str:
         """Return the set of queue names relier has seen."""
         return f"{self.prefix}rl:queues"

@@ -75,6 +75,7 @@ def reap(
     """
     worker = suspect.worker
     names = [keys.worker(worker), keys.workers, *_recovery_keys(keys, rules), keys.queues]
+    names.append(keys.past_workers)
     for queue in queues:
         names += (
             keys.list(queue),

@@ -252,6 +252,7 @@ def abandon(
         keys.replay(claim.queue),
         keys.bell(claim.queue),
         keys.events(claim.queue),
+        keys.task(task_id),
     ]
     arguments: list[Argument] = [claim.worker, claim.number, task_id, reason, int(tried)]
     return Operation(_ABANDON, names, arguments, bool)

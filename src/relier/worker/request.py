@@ -7,11 +7,12 @@ The main process never ends a claim that has started: the pool process does, or,
 from __future__ import annotations
 
 import logging
+import re
 import signal
 from typing import Any
 
 from celery import signals
-from celery.exceptions import TimeLimitExceeded
+from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker import request as celery_request
 from celery.worker import state as worker_state
 
@@ -160,7 +161,7 @@ class Request(celery_request.Request):
             elif isinstance(error, TimeLimitExceeded):
                 self._timed_out(float(error.args[0]), "time_limit")
             elif not (worker_state.should_terminate or self._already_revoked):
-                self._process_died(f"{type(error).__name__}: {error}")
+                self._process_died(_cause(error))
         finally:
             self.acknowledge()
 
@@ -212,12 +213,24 @@ class Request(celery_request.Request):
         )
         if reaped and reaped.verdict in _REPORT:
             logger.warning(
-                "the pool process of %s[%s] died (%s): %s",
+                "the pool process of %s[%s] is gone (%s): %s",
                 self.name,
                 self.id,
                 reason,
                 _REPORT[reaped.verdict].format(returns=reaped.returns),
             )
+
+
+def _cause(error: BaseException) -> str:
+    """Return how a pool process ended, as Celery's pool tells it."""
+    signum, status = (
+        re.search(pattern, str(error)) for pattern in (r"signal (\d+)", r"exitcode (-?\d+)")
+    )
+    if isinstance(error, WorkerLostError) and signum:
+        return f"process died (signal {signum[1]})"
+    if isinstance(error, WorkerLostError) and status:
+        return f"process died (exit status {status[1]})"
+    return f"{type(error).__name__}: {error}"
 
 
 _REPORT = {

@@ -33,7 +33,7 @@ def test_a_worker_that_beats_lives() -> None:
 def test_silence_for_a_whole_ttl_is_death() -> None:
     detector = Detector()
     assert watch(detector, 9.9, sighting(), {"7"}) == []
-    assert look(detector, 10.0, sighting(), {"7"}) == ["silence"]
+    assert look(detector, 10.0, sighting(), {"7"}) == ["silent for 10 s"]
 
 
 def test_a_lost_connection_that_is_not_replaced_is_death() -> None:
@@ -58,7 +58,7 @@ def test_connections_to_another_run_of_the_server_tell_nothing() -> None:
 def test_where_clients_may_not_be_listed_only_silence_tells() -> None:
     detector = Detector()
     assert watch(detector, 9.9, sighting(), None) == []
-    assert look(detector, 10.0, sighting(), None) == ["silence"]
+    assert look(detector, 10.0, sighting(), None) == ["silent for 10 s"]
 
 
 def test_a_gap_in_the_watch_concludes_nothing() -> None:

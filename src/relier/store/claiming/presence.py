@@ -67,7 +67,8 @@ def drained(keys: Keys, worker: str, queue: str, account: Sequence[int]) -> Oper
 
 def goodbye(keys: Keys, worker: str, queues: Sequence[str]) -> Operation[bool]:
     """Remove the worker's entry if it holds nothing."""
-    names = [keys.worker(worker), keys.workers, *(keys.claims(q, worker) for q in queues)]
+    claims = (keys.claims(queue, worker) for queue in queues)
+    names = [keys.worker(worker), keys.workers, keys.past_workers, *claims]
     return Operation(_GOODBYE, names, [worker], bool)
 
 

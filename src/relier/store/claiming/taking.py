@@ -75,6 +75,7 @@ def claim(
             keys.claims(queue, worker),
             keys.paused(queue),
             keys.bell(queue),
+            keys.events(queue),
         )
     room = min(room, MOST_PER_CLAIM)
 

@@ -12,6 +12,7 @@
 --@include clock
 --@include checkpoint
 --@include event
+--@include history
 --@include life
 --@include parcel
 --@include letter
@@ -19,14 +20,15 @@
 --@include worker
 local worker, n, id, final = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if not alive(KEYS[1]) then return 0 end
-local mine = redis.call('HMGET', KEYS[2], n, 'o:' .. n)
+local mine = redis.call('HMGET', KEYS[2], n, 'o:' .. n, 's:' .. n)
 if not mine[2] then return 0 end
 
 local now_ms = now_us() / 1000
 local _, generation, root = committed(mine[2])
-local r = redis.call('HMGET', KEYS[3], 's', 'g', 'rt', 'l', 'cp')
+local r = redis.call('HMGET', KEYS[3], 's', 'g', 'rt', 'l', 'cp', 'h')
 -- A later generation may already be on its way, or the id live again: then the record is no longer this commit's.
 local current = r[1] == 'c' and r[2] == generation and r[3] == root
+local troubled, why = current and r[6] and KEYS[3], ''
 
 local function release_next()
   local token, suffix, delay_ms, raw, queue = ARGV[6], ARGV[8], tonumber(ARGV[9]), ARGV[10], ARGV[11]
@@ -66,7 +68,9 @@ elseif final == 'dead' then
     redis.call('HSET', KEYS[3], 's', 'd')
     note_runs(KEYS[3], letter)
     move_checkpoint(KEYS[3], letter, KEYS[10], int(now_ms))
+    move_history(KEYS[3], letter)
   end
+  troubled, why = letter, redis.call('HGET', letter, 'reason')
   redis.call('PEXPIRE', KEYS[3], ARGV[5])
 elseif current then
   redis.call('HSET', KEYS[3], 's', final == 'continued' and 'w' or 'e')
@@ -74,5 +78,7 @@ elseif current then
   rest(KEYS[3], root, ARGV[5])
 end
 redis.call('HDEL', KEYS[2], n, 's:' .. n, 'o:' .. n)
-event(KEYS[4], final, id, worker, n, '')
+local fence, attempt = run_of(mine[3])
+local at = event(KEYS[4], final, id, worker, n, why, fence, attempt)
+if troubled then keep(troubled, KEYS[1], at, KEYS[4], final, worker, n, why, fence, attempt) end
 return 1

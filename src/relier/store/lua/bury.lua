@@ -7,6 +7,7 @@
 --@include clock
 --@include checkpoint
 --@include event
+--@include history
 --@include life
 --@include parcel
 --@include letter
@@ -25,9 +26,10 @@ local ends = end_unstarted(KEYS[6], ARGV[4], 'd')
 if ends then
   note_runs(KEYS[6], letter)
   move_checkpoint(KEYS[6], letter, KEYS[7], now)
+  move_history(KEYS[6], letter)
 end
 redis.call('HDEL', KEYS[2], n)
-local at = event(KEYS[5], 'dead', id, worker, n, ARGV[6])
+local at = note(letter, KEYS[1], KEYS[5], 'dead', id, worker, n, ARGV[6])
 -- A copy of a task that goes on ends nothing; what has no record was a task of its own.
 if ends or not r[1] then tally_end(KEYS[5], at, 'DEAD', r, 2) end
 return 1

@@ -2,7 +2,7 @@
 -- claim: move up to n waiting messages into this worker's claims. A message leaves its list and enters the
 --        claims in this one step, so no crash and no lost reply can drop it.
 -- KEYS  1 worker entry (hash)  2 queues (set); then for each queue:
---       list (base name), replay (list), scheduled (zset), claims (hash), paused (string), bell (zset)
+--       list (base name), replay (list), scheduled (zset), claims (hash), paused (string), bell (zset), events (stream)
 -- ARGV  1 epoch  2 n (at most 250)  3 most messages to promote per queue  4 ',' and the index and ',' of each queue whose
 --       replays are left to others; then the list suffixes, highest priority first
 -- returns {status, ms until the next scheduled message or -1, then for each claim: queue index (from 0), claim number,
@@ -10,9 +10,10 @@
 --         status 1 ok, 0 refused: no entry or being reaped, -1 refused: an older epoch
 --         an error WRONGTYPE when a key of some queue is not what it should be and the others gave nothing
 --@include clock
+--@include event
 --@include parcel
 --@include replay
-local PER_QUEUE, FIRST_SUFFIX = 6, 5
+local PER_QUEUE, FIRST_SUFFIX = 7, 5
 local entry = redis.call('HMGET', KEYS[1], 'epoch', 'dying', 'last')
 if not entry[1] or entry[2] then return {0, -1} end
 if entry[1] ~= ARGV[1] then return {-1, -1} end
@@ -21,6 +22,7 @@ expect(KEYS[2], 'set')
 local at_us = now_us()
 local now_ms = math.floor(at_us / 1000)
 local number = math.max(tonumber(entry[3] or 0), at_us)
+local worker, first = string.match(KEYS[1], 'rl:worker:(.*)$'), number + 1
 local room = tonumber(ARGV[2])
 local reply = {1, -1}
 local queues, trouble = {}
@@ -40,7 +42,7 @@ for i = 0, (#KEYS - 2) / PER_QUEUE - 1 do
   local k = 2 + i * PER_QUEUE
   if sound(k) then
     queues[#queues + 1] = {index = i, list = KEYS[k + 1], replay = KEYS[k + 2], scheduled = KEYS[k + 3],
-      claims = KEYS[k + 4], paused = redis.call('EXISTS', KEYS[k + 5]) == 1, bell = KEYS[k + 6], taken = {}}
+      claims = KEYS[k + 4], paused = redis.call('EXISTS', KEYS[k + 5]) == 1, bell = KEYS[k + 6], events = KEYS[k + 7], taken = {}}
   end
 end
 
@@ -114,6 +116,8 @@ if number > tonumber(entry[3] or 0) and #reply > 2 then redis.call('HSET', KEYS[
 for _, q in ipairs(queues) do
   if #q.taken > 0 then
     redis.call('HSET', q.claims, unpack(q.taken))
+    -- One event for all: whoever reads of a later move knows its claim, and so finds this.
+    event(q.events, 'claimed', '', worker, int(first), int(number))
     redis.call('SADD', KEYS[2], string.match(q.replay, 'rl:{(.*)}:replay$'))
   end
   if room == 0 then

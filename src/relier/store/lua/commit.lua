@@ -8,6 +8,7 @@
 --         changed
 --@include clock
 --@include event
+--@include history
 --@include parcel
 --@include idem
 --@include counter
@@ -20,7 +21,7 @@ if mine[2] then return 1 end
 if not mine[1] then return 0 end
 -- The life and generation that committed: ack must not end another's. A task that ran for longer than its record
 -- lasts has none; writing a state into nothing would leave a record without a TTL, which refuses every later publish.
-local r = redis.call('HMGET', KEYS[3], 'g', 'rt', 'n', 'at', 'due', 'f')
+local r = redis.call('HMGET', KEYS[3], 'g', 'rt', 'n', 'at', 'due', 'f', 'h')
 redis.call('HSET', KEYS[2], 'o:' .. n, table.concat({'0', r[1] or '0', r[2] or '', ARGV[5]}, '|'))
 if r[1] then redis.call('HSET', KEYS[3], 's', 'c', 'c', '') end
 local all_woken = true
@@ -29,6 +30,8 @@ if mine[3] then
   all_woken = let_go(mine[3], worker, n, ARGV[6], ARGV[7])
 end
 redis.call('HINCRBY', KEYS[1], counter(ARGV[4]), 1)
-local at = event(KEYS[4], 'committed', ARGV[3], worker, n, ARGV[4])
+local fence, attempt = run_of(mine[1])
+local at = event(KEYS[4], 'committed', ARGV[3], worker, n, ARGV[4], fence, attempt)
+if r[7] then keep(KEYS[3], KEYS[1], at, KEYS[4], 'committed', worker, n, ARGV[4], fence, attempt) end
 if ARGV[8] ~= '1' then tally_end(KEYS[4], at, ARGV[4], r, 3) end
 return all_woken and 1 or 2

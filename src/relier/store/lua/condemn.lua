@@ -6,6 +6,7 @@
 -- returns 1 condemned, 0 not ours, not started, or committed already
 --@include clock
 --@include event
+--@include history
 --@include parcel
 --@include replay
 --@include idem
@@ -22,6 +23,6 @@ if mine[4] then let_go(mine[4], ARGV[1], n, '', '') end
 if r[1] then redis.call('HSET', KEYS[3], 's', 'c', 'c', '') end
 redis.call('HINCRBY', KEYS[1], 'failed', 1)
 ring(KEYS[6])
-local at = event(KEYS[4], 'condemned', ARGV[3], ARGV[1], n, ARGV[4])
+local at = note(KEYS[3], KEYS[1], KEYS[4], 'condemned', ARGV[3], ARGV[1], n, ARGV[4], run_of(mine[2]))
 tally_end(KEYS[4], at, ARGV[6], r, 3)
 return 1

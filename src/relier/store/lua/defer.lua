@@ -10,6 +10,7 @@
 --@include clock
 --@include checkpoint
 --@include event
+--@include history
 --@include life
 --@include parcel
 --@include letter
@@ -34,13 +35,14 @@ if deferrals > tonumber(ARGV[5]) then
   if ends then
     note_runs(KEYS[3], letter)
     move_checkpoint(KEYS[3], letter, KEYS[8], int(now_ms))
+    move_history(KEYS[3], letter)
   end
   redis.call('HDEL', KEYS[3], 'u')
-  local at = event(KEYS[7], 'dead', id, ARGV[1], n, ARGV[10])
+  local at = note(letter, KEYS[1], KEYS[7], 'dead', id, ARGV[1], n, ARGV[10])
   if ends or not r[1] then tally_end(KEYS[7], at, 'DEAD', r, 2) end
   return 2
 end
 if delay_ms == 0 then delay_ms = 1000 * 2 ^ math.min(deferrals - 1, 5) end
 redis.call('ZADD', KEYS[4], int(now_ms + delay_ms), mine[1])
-event(KEYS[7], 'deferred', id, ARGV[1], n, ARGV[10])
+note(KEYS[3], KEYS[1], KEYS[7], 'deferred', id, ARGV[1], n, ARGV[10])
 return 1

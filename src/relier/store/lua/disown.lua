@@ -6,6 +6,7 @@
 -- returns how many were given back: committed ones to the replay list, the others to the head of their queue
 --@include clock
 --@include event
+--@include history
 --@include parcel
 --@include idem
 --@include replay
@@ -21,8 +22,8 @@ for i = 4, #ARGV do
   local n = ARGV[i]
   local mine = redis.call('HMGET', KEYS[3], n, 's:' .. n, 'o:' .. n, 'k:' .. n)
   local parcel, started, saved = mine[1], mine[2], mine[3]
-  local id = started and string.match(started, '^%d+|%d+|%d+|(.*)$') or ''
-  local record = string.format(ARGV[2], id)
+  local fence, attempt, _, id = run_of(started)
+  local record = string.format(ARGV[2], id or '')
   if parcel and (started or saved) and not no_place(parcel, saved, record) then
     if saved then
       local replays, generation, root, outcome = committed(saved)
@@ -35,7 +36,7 @@ for i = 4, #ARGV do
     end
     redis.call('HDEL', KEYS[3], n, 's:' .. n, 'o:' .. n, 'k:' .. n)
     if mine[4] then let_go(mine[4], ARGV[1], n, '', '') end
-    event(KEYS[6], saved and 'replay' or 'disowned', id, ARGV[1], n, ARGV[3])
+    note(record, KEYS[1], KEYS[6], saved and 'replay' or 'disowned', id or '', ARGV[1], n, ARGV[3], fence, attempt)
     returned = returned + 1
   end
 end

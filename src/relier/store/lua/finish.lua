@@ -8,6 +8,7 @@
 --         changed
 --@include clock
 --@include event
+--@include history
 --@include life
 --@include parcel
 --@include idem
@@ -24,7 +25,7 @@ if not alive(KEYS[1]) or not mine[1] or mine[2] then
   return 0
 end
 -- First what Redis may refuse (a record of another type, an expiry that is none): the claim must not be gone by then.
-local r = redis.call('HMGET', KEYS[3], 'rt', 'cp', 'n', 'at', 'due', 'f')
+local r = redis.call('HMGET', KEYS[3], 'rt', 'cp', 'n', 'at', 'due', 'f', 'h')
 if ARGV[7] ~= '' then
   if ARGV[6] == '0' then
     redis.call('SET', KEYS[5], ARGV[7])
@@ -39,6 +40,8 @@ redis.call('HSET', KEYS[3], 's', 'e', 'w', worker, 'c', n)
 if r[2] then redis.call('HDEL', KEYS[3], 'cp', 'cd') end
 rest(KEYS[3], r[1], ARGV[5])
 redis.call('HINCRBY', KEYS[1], counter(ARGV[4]), 1)
-local at = event(KEYS[4], 'ended', id, worker, n, ARGV[4])
+local fence, attempt = run_of(mine[1])
+local at = event(KEYS[4], 'ended', id, worker, n, ARGV[4], fence, attempt)
+if r[7] then keep(KEYS[3], KEYS[1], at, KEYS[4], 'ended', worker, n, ARGV[4], fence, attempt) end
 tally_end(KEYS[4], at, ARGV[4], r, 3)
 return all_woken and 1 or 2

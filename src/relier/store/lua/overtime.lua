@@ -9,5 +9,5 @@ local n = ARGV[2]
 if not alive(KEYS[1]) then return 0 end
 local mine = redis.call('HMGET', KEYS[2], 's:' .. n, 'o:' .. n)
 if not mine[1] or mine[2] then return 0 end
-event(KEYS[3], 'overtime', ARGV[3], ARGV[1], n, ARGV[4])
+event(KEYS[3], 'overtime', ARGV[3], ARGV[1], n, ARGV[4], run_of(mine[1]))
 return 1

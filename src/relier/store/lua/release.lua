@@ -5,7 +5,9 @@
 -- ARGV  1 worker  2 '1' to hand over started ones  3 record key template  4 record ttl ms  5 reason;
 --       then for each claim, youngest first, so that the oldest ends up at the head: claim, task id ('' when it has none)
 -- returns for each claim 1 given back, 2 handed over, 0 neither: gone, committed, started and to stay, or its list is none
+--@include clock
 --@include event
+--@include history
 --@include parcel
 --@include idem
 --@include worker
@@ -26,11 +28,13 @@ for i = 6, #ARGV, 2 do
     redis.call('HDEL', KEYS[3], n, 's:' .. n, 'k:' .. n)
     if mine[4] then let_go(mine[4], ARGV[1], n, '', '') end
     if mine[2] then
-      id = string.match(mine[2], '^%d+|%d+|%d+|(.*)$')
+      local fence, attempt, _, own = run_of(mine[2])
       redis.call('HSET', record, 's', 'q', 'c', '')
       redis.call('PEXPIRE', record, ARGV[4])
+      note(record, KEYS[1], KEYS[5], 'handed', own, ARGV[1], n, ARGV[5], fence, attempt)
+    elseif id ~= '' then
+      event(KEYS[5], 'returned', id, ARGV[1], n, ARGV[5])
     end
-    if id ~= '' then event(KEYS[5], verdict == 2 and 'handed' or 'returned', id, ARGV[1], n, ARGV[5]) end
   end
   verdicts[#verdicts + 1] = verdict
 end

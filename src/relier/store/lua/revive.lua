@@ -10,6 +10,7 @@
 --@include clock
 --@include checkpoint
 --@include event
+--@include history
 --@include life
 --@include parcel
 --@include letter
@@ -25,10 +26,11 @@ if r[1] and r[1] ~= 'e' and r[1] ~= 'd' then return -1 end
 local now = int(now_us() / 1000)
 new_life(KEYS[3], r[2], ARGV[2], ARGV[3], ARGV[8], ARGV[7], now)
 move_checkpoint(KEYS[2], KEYS[3], KEYS[7], now)
+move_history(KEYS[2], KEYS[3])
 if ARGV[11] ~= '' then redis.call('HSET', KEYS[3], 'om', ARGV[11]) end
 drop_letter(KEYS[1], KEYS[2], ARGV[1])
 redis.call('PEXPIRE', KEYS[3], ARGV[6])
 redis.call('LPUSH', KEYS[4] .. ARGV[4], ARGV[5])
 ring(KEYS[5])
-event(KEYS[6], 'released', ARGV[9], '', '', '')
+note(KEYS[3], '', KEYS[6], 'released', ARGV[9], '', '', '')
 return 1

@@ -21,6 +21,7 @@
 --@include checkpoint
 --@include event
 --@include expiry
+--@include history
 --@include life
 --@include parcel
 --@include admit
@@ -38,7 +39,7 @@ if mine[3] then
   return {'replay', '0', 0, 0, root, of}
 end
 
-local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token, 'k', 'y', 'cp', 'x', 'u', 'om', 'ex', 'st')
+local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token, 'k', 'y', 'cp', 'x', 'u', 'om', 'ex', 'st', 'h')
 local function wait_for_key()
   expect_room_behind(ARGV[15], KEYS[7], ARGV[7])
   if mine[2] then
@@ -110,7 +111,7 @@ local root, starts, returns = r[9] or token, tonumber(r[8] or 0) + 1, tonumber(r
 if not state then
   -- A message without a record still runs: stock producers write none, and records expire.
   life = new_life(KEYS[3], r[10], token, int(asked), ARGV[6], ARGV[7], int(now_ms))
-  root, starts, returns, r[14] = token, 1, 0, nil
+  root, starts, returns, r[14], r[20] = token, 1, 0, nil, nil
 end
 redis.call('HSET', KEYS[3], 's', 'r', 'g', int(asked), 'q', ARGV[7], 'w', worker, 'c', n, 'a', starts,
   'st', int(now_ms), 't:' .. token, life .. ':' .. int(asked))
@@ -119,5 +120,7 @@ if own_limit ~= '' then redis.call('HSET', KEYS[3], 'm', own_limit) end
 if r[16] then redis.call('HDEL', KEYS[3], 'u') end
 redis.call('PEXPIRE', KEYS[3], ARGV[8])
 redis.call('HSET', KEYS[2], 's:' .. n, table.concat({int(fence), starts, returns, id}, '|'))
-event(KEYS[5], 'started', id, worker, n, int(fence))
+local how = done ~= '' and 'cached' or why
+local at = event(KEYS[5], 'started', id, worker, n, how, int(fence), starts)
+if r[20] then keep(KEYS[3], KEYS[1], at, KEYS[5], 'started', worker, n, how, int(fence), starts) end
 return hand_over(KEYS[3], r[14], asked, {'run', int(fence), starts, returns, root, int(asked), done, why})

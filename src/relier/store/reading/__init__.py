@@ -5,7 +5,14 @@ other key.
 """
 
 from relier.store.reading.claims import HeldClaim, held, parcels
-from relier.store.reading.events import StreamEvent, events_after, events_before
+from relier.store.reading.events import (
+    About,
+    StreamEvent,
+    events_about,
+    events_after,
+    events_before,
+    history,
+)
 from relier.store.reading.letters import (
     Extent,
     GroupCounts,
@@ -41,10 +48,11 @@ from relier.store.reading.queues import InHand, any_waiting, in_hand, next_messa
 from relier.store.reading.server import answered, info, load_script, now_ms, remove_prefixed
 from relier.store.reading.tallies import Counts, ended_by_half_hour, ended_by_minute
 from relier.store.reading.tasks import records, stored_result
-from relier.store.reading.workers import worker_entries, worker_entry
+from relier.store.reading.workers import worker_entries, worker_entry, worker_names
 
 __all__ = [
     "SUFFIXES",
+    "About",
     "Counts",
     "Depth",
     "Extent",
@@ -64,11 +72,13 @@ __all__ = [
     "depths",
     "ended_by_half_hour",
     "ended_by_minute",
+    "events_about",
     "events_after",
     "events_before",
     "group_counts",
     "group_spans",
     "held",
+    "history",
     "in_hand",
     "info",
     "letter",
@@ -94,4 +104,5 @@ __all__ = [
     "waiting",
     "worker_entries",
     "worker_entry",
+    "worker_names",
 ]

@@ -1,12 +1,15 @@
-"""The event stream of a queue."""
+"""The event stream of a queue, and the history that a task in trouble carries along."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from relier.store.client import Store
-from relier.store.reading.replies import redis_of, texts
+from relier.store.reading.replies import redis_of, text, texts
+
+_PAGE = 1000
+_LATER_LETTER = b"~"
 
 
 class StreamEvent(NamedTuple):
@@ -19,6 +22,21 @@ class StreamEvent(NamedTuple):
     def at_ms(self) -> int:
         """Return when it was written, on the server's clock."""
         return int(self.stream_id.partition("-")[0])
+
+
+class About(NamedTuple):
+    """What a stream says about one task, newest first.
+
+    Args:
+        own: its own events.
+        batches: all that was claimed meanwhile, by anybody: whose claim a task's was is told by
+            its other events.
+        looked_at: how many events were read.
+    """
+
+    own: list[StreamEvent]
+    batches: list[StreamEvent]
+    looked_at: int
 
 
 def events_before(
@@ -39,6 +57,43 @@ def events_before(
 def events_after(store: Store, queue: str, after: str, count: int = 1000) -> list[StreamEvent]:
     """Return up to ``count`` events that came after a stream id ("0": from the start)."""
     return _events(redis_of(store).xrange(store.keys.events(queue), f"({after}", "+", count=count))
+
+
+def events_about(store: Store, queue: str, task_id: str, *, oldest_ms: int, most: int) -> About:
+    """Look for one task among the ``most`` latest events of a queue."""
+    needle = task_id.encode()
+    later = needle + _LATER_LETTER
+    own: list[StreamEvent] = []
+    batches: list[StreamEvent] = []
+    looked_at = 0
+    for stream_id, fields in _raw_backwards(store, queue, oldest_ms, most):
+        looked_at += 1
+        # Nearly all are another task's: what is not decoded costs a third.
+        about = fields.get(b"i", b"")
+        if about == needle or about.startswith(later):
+            own.append(StreamEvent(stream_id.decode(), texts(fields)))
+        elif not about and fields.get(b"k") == b"claimed":
+            batches.append(StreamEvent(stream_id.decode(), texts(fields)))
+    return About(own, batches, looked_at)
+
+
+def history(store: Store, task_id: str) -> str:
+    """Return the history in a task's record, as lua/lib/history.lua writes it; "" for none."""
+    return text(redis_of(store).hget(store.keys.task(task_id), "h"))
+
+
+def _raw_backwards(
+    store: Store, queue: str, oldest_ms: int, most: int
+) -> Iterator[tuple[bytes, Mapping[bytes, bytes]]]:
+    before = "+"
+    while most > 0:
+        count = min(_PAGE, most)
+        name = store.keys.events(queue)
+        found = redis_of(store).xrevrange(name, before, str(oldest_ms), count=count)
+        yield from found
+        if len(found) < count:
+            return
+        before, most = f"({found[-1][0].decode()}", most - count
 
 
 def _events(found: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[StreamEvent]:

@@ -11,7 +11,7 @@ from relier.store.reading.replies import redis_of, text
 
 _PAGE = 500
 _SUMMARY = ("reason", "name", "error", "fp")
-_SMALL = ("at_ms", *_SUMMARY, "traceback", "cp", "runs", "deaths", "interruptions", "life")
+_SMALL = ("at_ms", "h", *_SUMMARY, "traceback", "cp", "runs", "deaths", "interruptions", "life")
 _LARGE = ("parcel", "cd")
 _SCANNED, _MOST_SCANS = 500, 400
 

@@ -2,7 +2,7 @@
 -- q: list, replay, scheduled, claims, bell, events (key names)
 -- rules: blame ('b' its own death, 'i' its neighbours died too), sole (the claim that did it, or nil),
 --        died_ms (when its worker did, or nil), max_resurrections, max_interruptions,
---        record (key template), ttl_ms, worker, exhausted_b, exhausted_i (outcomes, made by the caller),
+--        record (key template), ttl_ms, worker, entry (its key), reason, exhausted_b, exhausted_i (outcomes, made by the caller),
 --        list (where resurrected messages go, or '')
 -- returns 'unstarted' | 'replay' | 'requeued' | 'scheduled' | 'exhausted' | 'gone' | 'stuck', task id (stuck: why), returns so far
 local function to_replay(q, replays, generation, root, outcome, parcel)
@@ -21,9 +21,10 @@ local function give_back(q, n, rules)
   local got = redis.call('HMGET', q.claims, n, 's:' .. n, 'o:' .. n, 'k:' .. n)
   local parcel, started, saved, key = got[1], got[2], got[3], got[4]
   if not parcel then return 'gone', '', 0 end
-  local id = started and string.match(started, '^%d+|%d+|%d+|(.*)$') or ''
-  local record = started and string.format(rules.record, id)
-  local stuck = no_place(q, string.match(parcel, '^[^|]*'), rules.list, record)
+  local fence, attempt, _, id = run_of(started)
+  id = id or ''
+  local record = string.format(rules.record, id)
+  local stuck = no_place(q, string.match(parcel, '^[^|]*'), rules.list, started and record)
   if stuck then return 'stuck', stuck, 0 end
   local verdict, returns, ended = 'unstarted', 0
 
@@ -79,7 +80,8 @@ local function give_back(q, n, rules)
   end
   redis.call('HDEL', q.claims, n, 's:' .. n, 'o:' .. n, 'k:' .. n)
   if key then let_go(key, rules.worker, n, '', '') end
-  local at = event(q.events, verdict == 'unstarted' and 'returned' or verdict, id, rules.worker, n, rules.reason)
+  local kind = verdict == 'unstarted' and 'returned' or verdict
+  local at = note(record, rules.entry, q.events, kind, id, rules.worker, n, rules.reason, fence, attempt)
   if ended then tally_end(q.events, at, 'FAILURE', ended, 8) end
   return verdict, id, returns
 end
