@@ -212,6 +212,7 @@ def become(order: Mapping[str, Any]) -> None:
     os.environ.update(order["env"])
     sys.path[1:1] = [folder for folder in order["path"] if folder not in sys.path]
     sys.argv = ["celery", *order["arguments"]]
+    sys.orig_argv[:] = [sys.executable, "-m", "celery", *order["arguments"]]  # to restart by
     runpy.run_module("celery", run_name="__main__", alter_sys=True)
 
 
