@@ -235,6 +235,11 @@ def purge_letters(bench: Bench) -> Operation[Any]:
     return letters.purge(KEYS, Q, [("gone", 1), ("a", at_ms)], "old", "receipt")
 
 
+def hasten(bench: Bench) -> Operation[Any]:
+    bench.store.run(publishing.enqueue(KEYS, Q, [out("a", HOUR_MS)]))
+    return publishing.hasten(KEYS, Q, "a", b"|raw a")
+
+
 def purge_waiting(bench: Bench, delay_ms: int = 0) -> Operation[Any]:
     bench.store.run(publishing.enqueue(KEYS, Q, [out("a", delay_ms), out("b", delay_ms)]))
     bar = "|" if delay_ms else ""
@@ -301,6 +306,8 @@ SCENES = [
     Scene("start: paused", start_paused),
     Scene("pause", lambda _: pausing.pause(KEYS, Q, "order", "me", "why")),
     Scene("resume", resume),
+    Scene("hasten", hasten),
+    Scene("terminate", lambda b: running.terminate(KEYS, started(b), "a")),
     Scene("bind", lambda _: publishing.bind(KEYS, "table", "tables", "member", "x", 9)),
     Scene("checkpoint", lambda b: checkpoints.checkpoint(KEYS, started(b), "a", 1, 2, b"{}")),
     Scene("reserve_file", lambda b: checkpoints.reserve_file(KEYS, started(b), "a", "f", "home")),
