@@ -48,6 +48,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     require_signature: bool
     graceful_shutdown_timeout_s: Annotated[float, Meta(ge=0, le=86_400)]
     termination_grace_period_s: Annotated[float, Meta(ge=0, le=86_400)] | None
+    events_max_length: Annotated[int, Meta(ge=100, le=100_000)]
+    events_max_age_s: Annotated[float, Meta(ge=60, le=315_360_000)]
     env: Environment
     log_level: LogLevel
     cluster_name: Name

@@ -249,6 +249,20 @@ SETTINGS: tuple[Setting, ...] = (
         "terminationGracePeriodSeconds); unset: not known.",
     ),
     Setting(
+        "events_max_length",
+        "RELIER_EVENTS_MAX_LENGTH",
+        10_000,
+        "a whole number of events, 100 to 100000",
+        "Each queue keeps about so many events (some 100 bytes each) for timelines.",
+    ),
+    Setting(
+        "events_max_age_s",
+        "RELIER_EVENTS_MAX_AGE",
+        604_800.0,
+        "seconds, 60 to 315360000 (10 years)",
+        "Older events are removed; what a task in trouble went through stays with the task.",
+    ),
+    Setting(
         "env",
         "RELIER_ENV",
         "production",

@@ -16,12 +16,13 @@ from relier.phoenix.detector import Detector, Sighting, Verdict
 from relier.phoenix.reaper import bring_back, wake_parked
 from relier.phoenix.retention import Retention, retain
 from relier.phoenix.sweeper import Sweeper
-from relier.store import fleet
+from relier.store import fleet, reading, trimming
 from relier.store.broker import Broker
 
 logger = logging.getLogger(__name__)
 
 _SWEEP_EVERY_S = 1.0
+_TRIM_EVERY_MS = 2000
 
 
 class Phoenix(threading.Thread):
@@ -86,12 +87,24 @@ class Phoenix(threading.Thread):
             if time.monotonic() - self._swept_at_s > _SWEEP_EVERY_S:
                 self._swept_at_s = time.monotonic()
                 wake_parked(store, self._broker)
+                self._trim()
                 if self._retention.asked_for:
                     retain(store, self._retention)
         except RedisConnectionError:
             # Reading goes on where writing is refused, and then every worker looks silent.
             self._detector.forget()
             raise
+
+    def _trim(self) -> None:
+        settings, store = self._broker.settings, self._store
+        if trimming.take_turn(store, _TRIM_EVERY_MS):
+            oldest_ms = reading.now_ms(store) - int(settings.events_max_age_s * 1000)
+            trimming.trim(
+                store,
+                fleet.known_queues(store),
+                max_length=settings.events_max_length,
+                oldest_ms=max(oldest_ms, 0),
+            )
 
     def _bring_back(self, verdict: Verdict) -> None:
         """Bring back what one worker held; its trouble is not the others'."""

@@ -151,6 +151,11 @@ class Keys:
         return f"{self.prefix}rl:retention"
 
     @property
+    def events_trim(self) -> str:
+        """Return the key that lets one process trim the event streams in each interval."""
+        return f"{self.prefix}rl:events:trim"
+
+    @property
     def phoenix_tick(self) -> str:
         """Return the short-lived key that lets one resurrector work at a time."""
         return f"{self.prefix}rl:phoenix:tick"
