@@ -36,7 +36,7 @@ class Life(NamedTuple):
         generations: those that committed.
         finals: commits that were not a retry or a replace.
         ends: times it reached its end.
-        letter: it ended as a dead letter, which was not revived.
+        letter: it ended as a dead letter, which was neither revived nor removed.
         taken: a purge or a stock worker took its message; nobody owes it an end any more.
         deaths: processes that died under it alone.
         interruptions: workers that died under it and its neighbours.
@@ -187,7 +187,7 @@ def _kept(ledger: Ledger, key: str) -> Ledger:
 
 
 def _over(ledger: Ledger, life: Life, fact: Fact) -> Ledger:
-    """A life ended, died, was revived (as another) or was discarded."""
+    """A life ended, died, was revived (as another) or discarded, or its letter was removed."""
     if fact.kind == "revived":
         fresh = ledger.life(str(fact.detail))
         assert fresh is not None, "a revival is accepted first"
@@ -197,6 +197,8 @@ def _over(ledger: Ledger, life: Life, fact: Fact) -> Ledger:
         # Only what waits now is owed no end any more; an old copy says nothing about it.
         waits = not life.ends and fact.message.generation not in life.generations
         return ledger.write(life._replace(taken=True)) if fact.detail and waits else ledger
+    if fact.kind == "removed":
+        return ledger.write(life._replace(letter=False))
     letter = fact.kind == "dead"
     if life.ends and not fact.detail:
         # A copy of what cannot be read was buried after the first: one letter more, no end more.

@@ -432,6 +432,16 @@ def revive(redis: Redis, rules: Rules, letter: str, message: Message) -> Reply:
     return Reply(redis.with_record(record).push(message), 1, facts)
 
 
+def remove(redis: Redis, rules: Rules, letter: str) -> Reply:
+    """Remove a dead letter for good, with what its task had saved; how many that were."""
+    found = [each for each in redis.dead if each[0] == letter]
+    redis = redis._replace(
+        dead=tuple(each for each in redis.dead if each[0] != letter),
+        kept=tuple(each for each in redis.kept if each[0] != letter),
+    )
+    return Reply(redis, len(found), tuple(Fact("removed", message) for _, message in found))
+
+
 def sweep(redis: Redis, rules: Rules) -> Reply:
     """Wake the duplicates behind a key that nobody owns; whether none is left."""
     for key in redis.keys:
@@ -445,7 +455,7 @@ SCRIPTS = {
     script.__name__: script
     for script in (
         hello, beat, goodbye, enqueue, claim, start, checkpoint, finish, commit, ack, abandon,
-        release, discard, reconcile, reap, reap_claim, condemn, bury, defer, revive, sweep,
+        release, discard, reconcile, reap, reap_claim, condemn, bury, defer, revive, remove, sweep,
     )
 }  # fmt: skip
 

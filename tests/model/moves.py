@@ -346,6 +346,12 @@ class Moves(NamedTuple):
                 yield from self.ask(
                     s.fault(), f"rl revives {letter}", revive, lambda n, _: n, lambda n: n
                 )
+        if self.may(s, "remove"):
+            for letter, _ in s.redis.dead:
+                remove = Packet("remove", (letter,))
+                yield from self.ask(
+                    s.fault(), f"rl removes {letter}", remove, lambda n, _: n, lambda n: n
+                )
 
     # Calls.
 

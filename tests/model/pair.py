@@ -67,6 +67,8 @@ class Pair:
         script, args = call
         if script == "revive" and not self._names_the_same_letter(*args):
             return
+        if script == "remove" and args[0] not in dict(self.model.dead):
+            return
         answer = self.call(script, *args)
         if script == "claim":
             # Its reply reaches nobody; we need to know the messages all the same.

@@ -7,6 +7,7 @@ dead letters) is translated here.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -68,6 +69,7 @@ class RealScripts:
         self._letters: dict[str, str] = {}
         self._done: set[int] = set()
         self._present: set[str] = set()
+        self._receipts = itertools.count()
         self._reap_rules = reaping.ReapRules(
             max_resurrections=rules.max_resurrections,
             max_interruptions=rules.max_interruptions,
@@ -252,6 +254,14 @@ class RealScripts:
         real = self._letters[letter]
         out = self._outgoing(message, 0)
         return self.store.run(letters.revive(self.keys, QUEUE, real, out))
+
+    def remove(self, letter: str) -> int:
+        """See ``model.remove``; an operator has read the letter just before."""
+        real = self._letters[letter]
+        died_ms = int(self._redis.zscore(self.keys.dead(QUEUE), real) or 0)
+        found = [(real, died_ms)]
+        receipt = f"r{next(self._receipts)}"
+        return self.store.run(letters.purge(self.keys, QUEUE, found, "asked", receipt)).letters
 
     def sweep(self) -> bool:
         """See ``model.sweep``."""

@@ -265,7 +265,7 @@ class Fact(NamedTuple):
     """What a script did, as its event would say; the laws are judged by these.
 
     Args:
-        kind: accepted, started, saved, committed, ended, dead, revived or returned.
+        kind: accepted, started, saved, committed, ended, dead, revived, removed or returned.
         message: which message.
         detail: accepted: "new", "next", "copy" or "noop"; committed, ended: the outcome;
             returned: "", "own" or "whole" (what it was blamed for); saved: the checkpoint; started:

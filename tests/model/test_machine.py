@@ -98,7 +98,9 @@ MOVES = {
     "come_and_go": move("come_and_go", i=PICK, script=weighed(beat=3, goodbye=1)),
     "reap": move("reap", i=PICK, batch=st.integers(1, 3), late=weighed(no=3, yes=1)),
     "outside": move(
-        "outside", i=PICK, what=weighed(due=4, copy=2, body=2, revive=3, purge=1, tried=1, swept=1)
+        "outside",
+        i=PICK,
+        what=weighed(due=4, copy=2, body=2, revive=3, remove=1, purge=1, tried=1, swept=1),
     ),
     "late": move("late", back=st.sampled_from([0, 0, 1, 2, 3, 5, 8, 13, 21])),
 }
@@ -250,6 +252,10 @@ class Scripts(RuleBasedStateMachine):
             pair.said.append(fresh)
             pair.call("revive", letter, fresh)
 
+    def _remove(self, pair: Pair, i: int) -> None:
+        if pair.model.dead:
+            pair.call("remove", pair.model.dead[i % len(pair.model.dead)][0])
+
     def _purge(self, pair: Pair, i: int) -> None:
         if pair.model.queue:
             message, *rest = pair.model.queue
@@ -267,7 +273,8 @@ REACHED = {
     "claim gone", "commit True",
     "condemn True", "defer buried", "defer deferred", "discard 1", "enqueue known", "finish True",
     "reap done", "reap more", "reap_claim exhausted", "reap_claim requeued",
-    "reap_claim scheduled", "reconcile 1", "reconcile -1", "release 1", "revive 1", "revive -1",
+    "reap_claim scheduled", "reconcile 1", "reconcile -1", "release 1", "remove 1", "revive 1",
+    "revive -1",
     "start done", "start drop", "start parked", "start replay", "start run", "start stale",
 }  # fmt: skip
 """Answers that must have come up, whatever the examples were."""

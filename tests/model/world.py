@@ -103,7 +103,8 @@ class World(NamedTuple):
         bodies: how bodies of generation 0 may end (ok, bare, fail, retry, replace); those of later
             generations end "ok".
         faults: how many faults, of which ``kinds``: crash, pause, cut, child, timeout, unsent,
-            copy, purge, reconcile, revive, release, handover, discard, goodbye, impatience.
+            copy, purge, reconcile, revive, remove, release, handover, discard, goodbye,
+            impatience.
         workers: processes.
         saves: checkpoints that each execution may save.
         asks: user code says the idempotency keys.

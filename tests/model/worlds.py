@@ -29,7 +29,7 @@ WORLDS = (
     World("duplicate or redispatch", (A, AGAIN), ("ok", "retry"), 1, ALL, workers=2, audit=True),
     World("duplicate, two faults", (A, AGAIN), ("ok", "retry"), 2, kinds("copy cut purge crash")),
     World("replaced by a chord", (A, AGAIN), ("replace",), 1, ALL, workers=2),
-    World("dead and revived", (A, AGAIN), ("fail",), 2, kinds("revive crash cut copy")),
+    World("dead and revived", (A, AGAIN), ("fail",), 2, kinds("revive remove crash cut copy")),
     World("neighbours", (A, B), ("ok",), 2, kinds("crash pause child cut"), room=2),
     World("one key", (ONE, SAME), ("ok", "fail"), 1, ALL, workers=2),
     World(
@@ -59,7 +59,14 @@ WORLDS = (
         audit=True,
     ),
     World("checkpoints out of order", (A,), ("ok",), 2, kinds("cut crash child"), saves=2),
-    World("checkpoints of the dead", (A, AGAIN), ("fail",), 2, kinds("revive crash cut"), saves=1),
+    World(
+        "checkpoints of the dead",
+        (A, AGAIN),
+        ("fail",),
+        2,
+        kinds("revive remove crash cut"),
+        saves=1,
+    ),
     World(
         "stock producer",
         (A, AGAIN),
