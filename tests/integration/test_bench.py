@@ -23,6 +23,9 @@ TINY = Effort(
     claims=100,
     timed=5,
     scheduled=20,
+    queued=200,
+    dead=50,
+    workers=3,
     delivery_runs=1,
     spread_s=0.5,
     idle_s=0.2,
@@ -56,7 +59,7 @@ def test_it_prints_a_table_writes_json_and_leaves_nothing(
     mark, folder = f"mark-{tmp_path}", os.getcwd()
     monkeypatch.setenv("BENCH_TEST_MARK", mark)
     target = tmp_path / "figures.json"
-    names = ["process-killed", "timeouts", "dispatch", "bulk", "drain", "lateness"]
+    names = ["process-killed", "timeouts", "dispatch", "bulk", "drain", "lateness", "scale"]
     chosen = [word for name in names for word in ("--only", name)]
     assert main.run(["--quick", "--json", str(target), *chosen]) == 0
     printed = capfd.readouterr().out

@@ -48,6 +48,7 @@ class Effort:
         claims: claimed tasks whose memory is measured.
         timed: scheduled tasks whose lateness is measured, per repeat.
         scheduled: scheduled tasks that wait beside an idle worker.
+        queued, dead, workers: how much there is when the commands are tried.
         delivery_runs: runs of 500 tasks and 5 SIGKILLs.
         spread_s: within how long those of a repeat come due.
         idle_s: how long a worker is left alone before it is weighed.
@@ -62,6 +63,9 @@ class Effort:
     claims: int = 10_000
     timed: int = 200
     scheduled: int = 100_000
+    queued: int = 1_000_000
+    dead: int = 100_000
+    workers: int = 1_000
     delivery_runs: int = 5
     spread_s: float = 5.0
     idle_s: float = 3.0
@@ -77,6 +81,9 @@ QUICK = Effort(
     claims=2_000,
     timed=50,
     scheduled=5_000,
+    queued=100_000,
+    dead=10_000,
+    workers=100,
     delivery_runs=1,
     patience_s=3.0,
 )

@@ -24,6 +24,7 @@ from relier.bench import (
     poison,
     process_killed,
     report,
+    scale,
     timeouts,
     worker_killed,
 )
@@ -47,8 +48,12 @@ SCENARIOS: dict[str, Scenario] = {
         memory,
         footprint,
         lateness,
+        scale,
     )
 }
+
+ASKED_FOR = {scale.NAME}
+"""Not part of a whole run: it says nothing of vanilla Celery, and fills gigabytes."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -69,7 +74,7 @@ def run(argv: Sequence[str]) -> int:
     with _interruptible(), Lab() as lab:
         server = lab.store.check_server()
         figures: list[Figure] = []
-        for name in options.only or SCENARIOS:
+        for name in options.only or [each for each in SCENARIOS if each not in ASKED_FOR]:
             figures += _carry_out(name, lab, effort)
     report.show(figures, server, note)
     if json_path is not None:

@@ -12,7 +12,7 @@ from relier.store.broker import Broker
 from relier.store.fleet import known_queues
 from relier.store.reading import health
 
-_SEARCH_S = 0.5
+_SEARCH_S = 0.3
 _LATE_MS = 10_000
 
 
