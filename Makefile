@@ -15,7 +15,7 @@ TYPED := src/relier $(wildcard tests/typing)
 PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-integration test-fast check lint format types bench env-example clean
+.PHONY: help setup demo test test-integration test-fast check lint format types bench env-example cli-reference clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ bench: $(READY) ## relier beside vanilla Celery, in one run
 
 env-example: $(READY) ## write .env.example from the table of settings
 	@$(BIN)/python scripts/env_example.py
+
+cli-reference: $(READY) ## write docs/cli-reference.md from the commands' own help
+	@$(BIN)/python scripts/cli_reference.py
 
 clean: ## remove what make made
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -18,7 +18,11 @@ def admission() -> None:
 @admission.command()
 @common.command
 def status(asked: Asked) -> None:
-    """Show the limits, and what is used of them now."""
+    """Show the limits, and what is used of them now.
+
+    \b
+    Example: rl admission status
+    """
     found = gate.status(asked.broker)
     if asked.answer(found):
         return
@@ -45,7 +49,11 @@ def status(asked: Asked) -> None:
 @click.option("--tenant", metavar="TENANT", help="Only this tenant's, as status shows its name.")
 @common.command
 def reset(asked: Asked, tenant: str | None) -> None:
-    """Forget what was admitted: every limit is whole again. No task is touched."""
+    """Forget what was admitted: every limit is whole again. No task is touched.
+
+    \b
+    Example: rl admission reset --tenant acme
+    """
     if tenant == "":
         raise click.BadParameter("give the tenant's name", param_hint="--tenant")
     done = gate.reset(asked.broker.store, tenant)

@@ -14,7 +14,11 @@ import click
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(arguments: tuple[str, ...]) -> None:
-    """Measure relier beside vanilla Celery."""
+    """Measure relier beside vanilla Celery, on this machine; --help says what there is.
+
+    \b
+    Example: rl bench --quick
+    """
     try:
         status = import_module("relier.bench.main").run(list(arguments))
     except KeyboardInterrupt:

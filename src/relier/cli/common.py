@@ -93,17 +93,7 @@ class Asked:
         Raises:
             ConfigurationError: a setting, or the URL, cannot work.
         """
-        from relier.store.address import Address
-        from relier.store.broker import Broker
-
-        settings = self.settings
-        url = settings.redis_url or config.DEFAULT_REDIS_URL
-        password = settings.redis_password
-        return Broker(
-            Address.parse(url, {"password": password} if password and "@" not in url else {}),
-            settings,
-            self.prefix,
-        )
+        return broker_of(self.settings, self.prefix)
 
     @property
     def settings(self) -> config.Settings:
@@ -118,6 +108,20 @@ class Asked:
 
             click.echo(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
         return self.as_json
+
+
+def broker_of(settings: config.Settings, prefix: str) -> Broker:
+    """Return the broker that settings name.
+
+    Raises:
+        ConfigurationError: its URL cannot work.
+    """
+    from relier.store.address import Address
+    from relier.store.broker import Broker
+
+    url, password = settings.redis_url or config.DEFAULT_REDIS_URL, settings.redis_password
+    options = {"password": password} if password and "@" not in url else {}
+    return Broker(Address.parse(url, options), settings, prefix)
 
 
 def command(function: Callable[..., Any]) -> Callable[..., Any]:

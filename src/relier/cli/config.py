@@ -70,15 +70,15 @@ def validate(asked: Asked) -> int:
 
 
 @config.command("set")
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="SETTING")
 @click.argument("value", metavar="VALUE")
 @common.offline
 def set_(asked: Asked, name: str, value: str) -> None:
     """Set one setting in the .env of this folder; comments and everything else stay.
 
-    NAME is the variable, with or without RELIER_. VALUE may be "-": it is then read from standard
-    input, which keeps a secret out of the shell's history; an empty one unsets it. Running
-    processes keep what they have read.
+    SETTING is the variable, with or without RELIER_. VALUE may be "-": it is then read from
+    standard input, which keeps a secret out of the shell's history; an empty one unsets it.
+    Running processes keep what they have read.
 
     \b
     Example: rl config set HEARTBEAT_TTL 20

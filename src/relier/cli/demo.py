@@ -34,6 +34,9 @@ def demo(asked: Asked, plain: bool, folder: Path, orders: int, seed: int) -> int
     that of --url, under a key prefix that is removed afterwards). A whole worker and a pool process
     are killed while they print. The closing account asks Redis, the results, the files and the
     tasks' own journal; the command exits 1 if it is not clean.
+
+    \b
+    Example: rl demo --orders 100
     """
     console = common.console()
     shown: screen.Screen = screen.Lines(console)

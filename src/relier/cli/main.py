@@ -20,10 +20,12 @@ _COMMANDS = {
         "What is let in per window: status, reset.",
     ),
     "bench": ("relier.cli.bench:bench", "Measure relier beside vanilla Celery."),
+    "completion": ("relier.cli.completion:completion", "Completion for bash, zsh and fish."),
     "config": ("relier.cli.config:config", "Settings: show, validate, set."),
     "demo": ("relier.cli.demo:demo", "Kill workers in front of you and count what was lost."),
     "dlq": ("relier.cli.dlq:dlq", "Dead letters: list, inspect, release, retry-all, purge."),
     "doctor": ("relier.cli.doctor:doctor", "Check that Redis and the fleet can keep the promises."),
+    "man": ("relier.cli.man:man", "The manual of all commands."),
     "queue": ("relier.cli.queue:queue", "Queues: list, pause, resume, purge."),
     "run-resurrector": (
         "relier.cli.resurrector:run_resurrector",
@@ -42,10 +44,7 @@ _COMMANDS = {
 )
 @click.version_option(__version__, prog_name="rl", message="%(prog)s %(version)s")
 def rl() -> None:
-    """A reliability layer for Celery on Redis: a worker dies, its tasks come back.
-
-    Exit status: 0 done, 1 a check failed, 2 wrong usage, 3 Redis is away, 4 not found.
-    """
+    """A reliability layer for Celery on Redis: a worker dies, its tasks come back."""
 
 
 def main() -> None:

@@ -36,6 +36,9 @@ def run_resurrector(asked: Asked, wait_s: float) -> None:
 
     Every worker does this, too; a resurrector of its own helps when all workers may die at once.
     Once it runs, a Redis that goes away is waited for.
+
+    \b
+    Example: rl run-resurrector --wait 60
     """
     broker = asked.broker
     _log_to_stderr(broker.settings.log_level, as_json=asked.as_json)

@@ -31,7 +31,11 @@ tasks.add_command(task_orders.retry)
 )
 @common.command
 def list_(asked: Asked, states: tuple[str, ...], queue: str | None, limit: int) -> None:
-    """List tasks by place: those in hand first, then the waiting, the dead, the last to end."""
+    """List tasks by place: those in hand first, then the waiting, the dead, the last to end.
+
+    \b
+    Example: rl tasks list --state running --state queued
+    """
     found = questions.listing(asked.broker.store, states=states, queue=queue, limit=limit)
     if asked.answer(found):
         return
@@ -64,7 +68,11 @@ def list_(asked: Asked, states: tuple[str, ...], queue: str | None, limit: int) 
 )
 @common.command
 def inflight_(asked: Asked, follow: bool, worker: str | None, limit: int) -> None:
-    """Show what every worker has in hand at this moment."""
+    """Show what every worker has in hand at this moment.
+
+    \b
+    Example: rl tasks inflight --follow
+    """
 
     def look() -> inflight.Snapshot:
         return inflight.snapshot(asked.broker, worker=worker, limit=limit)
@@ -86,7 +94,11 @@ def inflight_(asked: Asked, follow: bool, worker: str | None, limit: int) -> Non
 @click.argument("task_id", metavar="ID")
 @common.command
 def inspect(asked: Asked, task_id: str) -> None:
-    """Show everything known of one task: its record, its place, its timeline, its result."""
+    """Show everything known of one task: its record, its place, its timeline, its result.
+
+    \b
+    Example: rl tasks inspect 9b2f1c1e-0c1d-4b7e-9c0a-2f64b8d1a3c7
+    """
     store = asked.broker.store
     found = inspection.inspect(store, task_id, asked.broker.keyring)
     if found is None:

@@ -41,6 +41,9 @@ def start(asked: Asked, app: str, celery_arguments: tuple[str, ...]) -> None:
 
     Whatever else is given goes to Celery as it is: -Q, -c, --pool, --include ... Unless told
     otherwise, the worker gets a node name that no other has, and logs at RELIER_LOG_LEVEL.
+
+    \b
+    Example: rl worker start -A shop -Q invoices -c 4
     """
     given = {argument.partition("=")[0] for argument in celery_arguments}
     line = [sys.executable, "-m", "celery", "-A", app, "worker", *celery_arguments]

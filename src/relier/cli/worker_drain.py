@@ -34,6 +34,9 @@ def drain(asked: Asked, name: str | None, grace_s: float | None) -> int:
 
     It claims no more and gives back what it has not started at once. Prints what becomes of each
     task. WORKER is a node name, its part before the @, or a worker id.
+
+    \b
+    Example: rl worker drain worker-3 --timeout 10
     """
     store = asked.broker.store
     found = fleet.workers(store)
