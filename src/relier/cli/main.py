@@ -15,6 +15,7 @@ from relier import __version__
 from relier.cli.lazy import LazyGroup
 
 _COMMANDS = {
+    "admin": ("relier.cli.admin:admin", "Rare orders: purge-locks, reset-admission."),
     "admission": (
         "relier.cli.admission:admission",
         "What is let in per window: status, reset.",
