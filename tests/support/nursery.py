@@ -74,7 +74,10 @@ class Worker:
     def send_signal(self, signum: signal.Signals) -> None:
         """Send it a signal, unless it has ended."""
         if self.returncode is None:
-            os.kill(self.pid, signum)
+            try:
+                os.kill(self.pid, signum)
+            except ProcessLookupError:
+                pass  # it has, and word of it is on its way
 
     def end(self, status: int) -> None:
         """Learn that it has ended."""
