@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
+import select
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +28,7 @@ from support.worker import Worker
 
 APP = """
 import os, time
+from contextlib import suppress
 from pathlib import Path
 from celery import Celery
 from relier import Relier, rl_task
@@ -157,3 +165,87 @@ def test_a_poison_task_says_of_what_its_processes_died(road: Road) -> None:
 
 def _timeline(shown: str) -> list[str]:
     return [line for line in shown.splitlines() if re.match(r"\d\d:\d\d:\d\d", line)]
+
+
+def test_logs_of_a_running_task_follow_it_through_a_death_to_its_end(road: Road) -> None:
+    gate = road.folder / "gate"
+    with road.worker("first") as first:
+        task_id = road.send("hold", str(gate))
+        road.until(task_id, "running")
+        with road.worker("second"), _Terminal(road, "tasks", "logs", task_id, "--follow") as log:
+            log.until("started in first@test")
+            first.sigkill_tree()
+            log.until("reclaimed by second@test")
+            gate.touch()
+            log.until("finished: SUCCESS")
+            assert log.process.wait(30) == 0, "it ends by itself"
+    said = [line[25:] for line in log.shown.splitlines()]
+    assert [re.sub(r" \(fence.*", "", words) for words in said] == [
+        "accepted",
+        "claimed by first@test",
+        "started in first@test",
+        "first@test dead (connection lost): back in its queue",
+        "claimed by second@test",
+        "reclaimed by second@test",
+        "finished: SUCCESS",
+    ]
+    lines = road.rl("tasks", "logs", task_id, "--json").splitlines()
+    facts = [json.loads(line) for line in lines]
+    assert [each["what"] for each in facts] == said
+    assert (facts[3]["kind"], facts[3]["worker_name"]) == ("requeued", "first@test")
+    followed = road.rl("tasks", "logs", task_id, "--follow")
+    assert followed == road.rl("tasks", "logs", task_id), "it had ended before"
+
+
+def test_logs_that_are_followed_end_with_ctrl_c(road: Road) -> None:
+    task_id = road.send("hold", "never")
+    with _Terminal(road, "tasks", "logs", task_id, "--follow") as log:
+        log.until("accepted")
+        log.process.send_signal(signal.SIGINT)
+        assert log.process.wait(30) == 130
+    assert "Traceback" not in log.shown
+
+
+def test_the_beginning_of_an_id_is_enough_to_be_told_the_whole(road: Road) -> None:
+    task_id = road.send("hold", "never")
+    for command in ("logs", "inspect"):
+        done = CliRunner().invoke(rl, ["tasks", command, task_id[:8], "--url", road.server.url])
+        assert done.exit_code == 4
+        assert f"did you mean {task_id}?" in done.stderr
+
+
+class _Terminal:
+    """A command in a terminal of its own."""
+
+    def __init__(self, road: Road, *arguments: str) -> None:
+        self._screen, terminal = pty.openpty()
+        self.shown = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "relier.cli", *arguments, "--url", road.server.url],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "200", "NO_COLOR": "1"},
+            start_new_session=True,
+        )
+        os.close(terminal)
+
+    def __enter__(self) -> _Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        with suppress(OSError):
+            while rest := os.read(self._screen, 65536):
+                self.shown += rest.decode()
+        os.close(self._screen)
+
+    def until(self, text: str) -> None:
+        def there() -> bool:
+            if select.select([self._screen], [], [], 0.05)[0]:
+                with suppress(OSError):
+                    self.shown += os.read(self._screen, 65536).decode()
+            return text in self.shown
+
+        wait_for(there, 60, lambda: self.shown)

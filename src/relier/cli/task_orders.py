@@ -6,8 +6,8 @@ import time
 
 import click
 
-from relier.cli import common, words
-from relier.cli.common import Asked, NotFoundError
+from relier.cli import common, task_logs, words
+from relier.cli.common import Asked
 from relier.ops import orders
 from relier.ops.orders import Cancelled, Retried
 from relier.ops.places import DEAD, ENDED, QUEUED, RUNNING, SCHEDULED
@@ -36,7 +36,7 @@ def cancel(asked: Asked, task_id: str, terminate: bool) -> int:
     store = asked.broker.store
     found = orders.cancel(store, task_id, terminate=terminate)
     if found is None:
-        raise _unknown(task_id)
+        raise task_logs.unknown(asked.broker.store, task_id)
     stopped = found.ordered and _stopped(asked, task_id)
     done = found.noted and (stopped or not terminate or found.state != RUNNING)
     if not asked.answer({"cancelled": found, "stopped": stopped}):
@@ -60,7 +60,7 @@ def retry(asked: Asked, task_id: str) -> int:
     broker = asked.broker
     found = orders.retry(broker.store, task_id, broker.keyring)
     if found is None:
-        raise _unknown(task_id)
+        raise task_logs.unknown(asked.broker.store, task_id)
     done = found.hastened or (found.release is not None and found.release.released)
     if not asked.answer(found):
         click.echo(words.safe(_said_of_retry(found)))
@@ -111,10 +111,3 @@ def _said_of_retry(found: Retried) -> str:
         )
     where = f"waits for a worker in {found.queue}" if found.state == QUEUED else found.state
     return f"{found.task_id} {where}: there is nothing to do."
-
-
-def _unknown(task_id: str) -> NotFoundError:
-    return NotFoundError(
-        f"nothing is known of task {task_id}: the record of an ended task is kept for an hour. "
-        "Check the id and --url; `rl tasks list` shows what there is"
-    )

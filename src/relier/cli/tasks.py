@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from relier.cli import common, live, task_orders, words
+from relier.cli import common, live, task_logs, task_orders, words
 from relier.cli.common import Asked, NotFoundError
 from relier.ops import inflight, inspection
 from relier.ops import tasks as questions
@@ -19,6 +19,7 @@ def tasks() -> None:
 
 tasks.add_command(task_orders.cancel)
 tasks.add_command(task_orders.retry)
+tasks.add_command(task_logs.logs)
 
 
 @tasks.command("list")
@@ -102,10 +103,7 @@ def inspect(asked: Asked, task_id: str) -> None:
     store = asked.broker.store
     found = inspection.inspect(store, task_id, asked.broker.keyring)
     if found is None:
-        raise NotFoundError(
-            f"nothing is known of task {task_id}: the record of an ended task is kept for an hour. "
-            "Check the id and --url; `rl tasks list` shows what there is"
-        )
+        raise task_logs.unknown(store, task_id)
     if asked.answer(found):
         return
     console = common.console()

@@ -15,6 +15,7 @@ BEGINNINGS = ("accepted", "scheduled", "released")
 
 _MOST_AT_HOME = 50_000
 _MOST_ELSEWHERE = 40_000
+_MOST_SINCE_CLAIMED = 5_000
 _LEAST_PER_QUEUE = 200
 
 
@@ -61,6 +62,21 @@ def joined(batches: Iterable[Event], moves: Iterable[Event], subject: Subject) -
             if each[:2] == (batch.queue, batch.worker) and _holds(batch, each[2]):
                 found[each] = replace(batch, task_id=subject.task_id, claim=each[2], detail="")
     return list(found.values())
+
+
+def claims_of(store: Store, moves: Sequence[Event], subject: Subject) -> list[Event]:
+    """Return when a task was claimed for what it does now; it may be a while ago."""
+    found: list[Event] = []
+    for started in (event for event in moves if event.kind == "started"):
+        about = reading.events_about(
+            store,
+            started.queue,
+            subject.task_id,
+            oldest_ms=subject.since_ms,
+            most=_MOST_SINCE_CLAIMED,
+        )
+        found += joined(_read(started.queue, about.batches), [started], subject)
+    return found
 
 
 def _holds(batch: Event, claim: str) -> bool:

@@ -7,11 +7,14 @@ other key.
 from relier.store.reading.claims import HeldClaim, held, parcels
 from relier.store.reading.events import (
     About,
+    News,
     StreamEvent,
+    await_news,
     events_about,
     events_after,
     events_before,
     history,
+    newest_ids,
 )
 from relier.store.reading.letters import (
     Extent,
@@ -59,12 +62,14 @@ __all__ = [
     "GroupCounts",
     "HeldClaim",
     "InHand",
+    "News",
     "Span",
     "StreamEvent",
     "Summary",
     "Waiting",
     "answered",
     "any_waiting",
+    "await_news",
     "count_dead",
     "dead",
     "dead_between",
@@ -88,6 +93,7 @@ __all__ = [
     "letter_tracebacks",
     "letters_beginning",
     "load_script",
+    "newest_ids",
     "next_messages",
     "now_ms",
     "oldest",

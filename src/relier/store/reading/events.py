@@ -98,3 +98,46 @@ def _raw_backwards(
 
 def _events(found: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[StreamEvent]:
     return [StreamEvent(stream_id.decode(), texts(fields)) for stream_id, fields in found]
+
+
+class News(NamedTuple):
+    """What has happened in some queues, oldest first.
+
+    Args:
+        own: of one task, with the queue.
+        after: for each queue up to where it was read.
+    """
+
+    own: list[tuple[str, StreamEvent]]
+    after: dict[str, str]
+
+
+def newest_ids(store: Store, queues: Sequence[str]) -> dict[str, str]:
+    """Return the id of each queue's latest event, "0" when there is none."""
+    with redis_of(store).pipeline(transaction=False) as pipe:
+        for queue in queues:
+            pipe.xrevrange(store.keys.events(queue), count=1)
+        found = pipe.execute()
+    ids = (each[0][0].decode() if each else "0" for each in found)
+    return dict(zip(queues, ids, strict=True))
+
+
+def await_news(store: Store, task_id: str, after: Mapping[str, str], block_ms: int | None) -> News:
+    """Wait for something to happen in some queues.
+
+    Args:
+        task_id: of whom to tell.
+        after: from where to read each queue's stream.
+        block_ms: how long to wait at most; None not at all.
+    """
+    streams = {store.keys.events(queue): stream_id for queue, stream_id in after.items()}
+    names = {store.keys.events(queue).encode(): queue for queue in after}
+    needle, news = task_id.encode(), News([], dict(after))
+    for name, entries in redis_of(store).xread(streams, count=_PAGE, block=block_ms) or ():
+        queue = names[name]
+        for stream_id, fields in entries:
+            about = fields.get(b"i", b"")
+            if about == needle or about.startswith(needle + _LATER_LETTER):
+                news.own.append((queue, StreamEvent(stream_id.decode(), texts(fields))))
+        news.after[queue] = entries[-1][0].decode()
+    return news
