@@ -10,19 +10,12 @@
 local kind, order = ARGV[1], ARGV[2]
 local now_ms = now_us() / 1000
 
-local function let_go_of_result(key)
-  if order ~= 'results' then return end
-  if kind == 'lock' then return redis.call('DEL', key) end
-  wake_parked(key, parked_queues(key))
-  redis.call('HDEL', key, 'v')
-  -- It expires no more: an owner that comes while duplicates wait must not lose it.
-  redis.call('PERSIST', key)
-end
-
 local function idem_is(key)
   local f = redis.call('HMGET', key, 'v', 'w', 'c', 'q')
   if f[1] then
-    let_go_of_result(key)
+    -- Calls that wait for a result and cannot all be woken now are owed it.
+    if order == 'results' and not wake_parked(key, parked_queues(key)) then return 'owned' end
+    if order == 'results' then redis.call('DEL', key) end
     return 'result'
   end
   if is_owned(key, f[2], f[3], f[4]) then return 'owned' end
@@ -37,7 +30,7 @@ end
 local function lock_is(key)
   local f = redis.call('HMGET', key, 'v', 't', 'claims', 'c', 'until')
   if f[1] then
-    let_go_of_result(key)
+    if order == 'results' then redis.call('DEL', key) end
     return 'result'
   end
   if not f[2] then return '' end
