@@ -49,7 +49,7 @@ def unwillingness(store: Store) -> str:
     else:
         return ""
     # The next look is at whichever server the address leads to by then.
-    store.redis.connection_pool.disconnect()
+    store.redis.connection_pool.disconnect(inuse_connections=False)
     return reason
 
 

@@ -126,7 +126,8 @@ class Drain(threading.Thread):
         self._began_s = time.monotonic()
         self._ends_at_s = self._began_s + grace_s
         self._membership.draining = True
-        self._membership.broker.store.hurry(_ANSWER_WITHIN_S)
+        if self._bodies.can_be_stopped:
+            self._hurry()  # where bodies run in threads they may dispatch, and wait as ever
         if worker_state.should_stop in (None, False):
             worker_state.should_stop = 0
         logger.info("drain: %s; what runs has %g s to end", order.why, grace_s)
@@ -169,7 +170,7 @@ class Drain(threading.Thread):
                 self._say_away(error)
                 requests |= self._requests()
                 begun = [request for request in requests.values() if request.begun]
-                if not requests or self._time_is_up(_AWAY_PAUSE_S, self._rest_s(begun)):
+                if not (requests or held) or self._time_is_up(_AWAY_PAUSE_S, self._rest_s(begun)):
                     for request in requests.values():
                         if not request.begun:
                             self._account.left(_named(request), "Redis is away")
@@ -199,6 +200,11 @@ class Drain(threading.Thread):
                 if self._may_cut_off():
                     return self._without_ended(running)
                 time.sleep(_TICK_S)
+
+    def _hurry(self) -> None:
+        """Let no answer of Redis be waited for beyond the grace, in a process that is to end."""
+        if self._owns_process:
+            self._membership.broker.store.hurry(_ANSWER_WITHIN_S)
 
     def _rest_s(self, running: list[Any]) -> float:
         """Return how long it takes to end what runs."""
@@ -266,6 +272,7 @@ class Drain(threading.Thread):
         return False
 
     def _hand_over(self, stopped: list[Any], running: list[Any]) -> None:
+        self._hurry()
         for request in running:
             if request not in stopped:
                 self._account.left(_named(request), "its process could not be stopped")
