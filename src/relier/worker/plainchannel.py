@@ -94,7 +94,13 @@ class PlainChannel(kombu_redis.Channel):
 
     def _size(self, queue: str) -> int:
         """Return how many messages of a queue wait, scheduled ones included."""
-        return int(super()._size(queue)) + self._scheduled(queue)
+        # Every queue that is declared is counted; in a transaction, as kombu does it, Redis 7.0
+        # refuses even that when it is full.
+        with self.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
+            for step in self.priority_steps:
+                pipe.llen(self._q_for_pri(queue, step))
+            waiting = sum(map(int, pipe.execute()))
+        return waiting + self._scheduled(queue)
 
     def _has_queue(self, queue: str, **kwargs: Any) -> bool:
         return bool(super()._has_queue(queue, **kwargs)) or self._scheduled(queue) > 0
@@ -110,7 +116,10 @@ class PlainChannel(kombu_redis.Channel):
     def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
         try:
             self._unschedule(queue)
-            super()._delete(queue, *args, **kwargs)
+            try:
+                super()._delete(queue, *args, **kwargs)
+            except exceptions.OutOfMemoryError:
+                self._drop_lists(queue)
         except exceptions.RedisError as error:
             if not self._closing:
                 raise
@@ -119,7 +128,13 @@ class PlainChannel(kombu_redis.Channel):
 
     def _unschedule(self, queue: str) -> int:
         scheduled = self.broker.keys.scheduled(queue)
-        with self.conn_or_acquire() as client, client.pipeline() as pipe:
+        with self.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
             pipe.execute_command("ZCARD", scheduled)
             pipe.execute_command("UNLINK", scheduled)
             return int(pipe.execute()[0])
+
+    def _drop_lists(self, queue: str) -> None:
+        """Delete a queue's lists on a full server, which takes no transaction, even to delete."""
+        with self.conn_or_acquire() as client:
+            for step in self.priority_steps:
+                client.delete(self._q_for_pri(queue, step))
