@@ -42,6 +42,11 @@ def _pay_in(morgue: Morgue, customer: str) -> None:
     (morgue.folder / customer).touch()
 
 
+def _parcel(morgue: Morgue, task_id: str) -> bytes:
+    raw: Any = morgue.client.hget(f"rl:{{bills}}:dead:{task_id}", "parcel")
+    return bytes(raw)
+
+
 def _message(morgue: Morgue, queue: str = "bills") -> Any:
     raw: Any = morgue.client.lindex(queue, 0)
     return raw
@@ -212,6 +217,31 @@ def test_a_new_life_may_have_a_limit_of_its_own(morgue: Morgue) -> None:
     wait_for(lambda: morgue.journal.count("poison", "/nowhere either") == 5, SOON_S)
     morgue.until_dead(task_id)
     assert morgue.facts("dlq", "inspect", task_id)["runs"] == 1, "the limit was of that life"
+
+
+@pytest.mark.usefixtures("keys")
+def test_what_has_expired_is_released_only_on_purpose(morgue: Morgue) -> None:
+    task_id = _dead_charge(morgue, "belated", cents=2)
+    _pay_in(morgue, "belated")
+    message = json.loads(_parcel(morgue, task_id).partition(b"|")[2])
+    message["headers"]["expires"] = "2026-01-01T00:00:00+00:00"
+    message["headers"]["rl_env"] = Keyring([KEY]).seal_raw(json.dumps(message))
+    morgue.client.hset(f"rl:{{bills}}:dead:{task_id}", "parcel", f"|{json.dumps(message)}")
+    done = morgue.rl("dlq", "release", task_id)
+    assert (done.exit_code, "--late" in done.stderr) == (1, True)
+    tally = morgue.rl("dlq", "retry-all", "--error", "belated", "--json")
+    assert (tally.exit_code, json.loads(tally.stdout)["refused"]) == (1, 1)
+    assert task_id in morgue.letters()
+    assert morgue.facts("dlq", "release", task_id, "--late")["released"]
+    assert morgue.until_result(task_id, "SUCCESS")["result"] == "belated paid 2"
+
+
+def test_a_message_that_cannot_be_read_takes_no_other_arguments(morgue: Morgue) -> None:
+    before = morgue.letters()
+    morgue.client.lpush("bills", "no message at all")
+    [letter_id] = wait_for(lambda: morgue.letters() - before, SOON_S)
+    assert morgue.rl("dlq", "release", letter_id, "--raw", "--args", "[]").exit_code == 1
+    assert letter_id in morgue.letters()
 
 
 @pytest.mark.parametrize("command", ["inspect", "release", "retry"])

@@ -52,8 +52,11 @@ def test_errors_are_grouped_by_their_cause(morgue: Morgue) -> None:
     assert rows["morgue.reject", "rejected"]["count"] == 1
     assert rows["", "unreadable"]["count"] == 1
     assert found["letters"] == CHARGES + LOOKUPS + 3
-    shown = morgue.rl("dlq", "list", "--group").stdout
-    assert charges["fingerprint"] in shown
+    for narrow in ({}, {"FORCE_COLOR": "1", "COLUMNS": "40", "NO_COLOR": "1"}):
+        shown = morgue.rl("dlq", "list", "--group", env=narrow).stdout
+        assert charges["fingerprint"] in shown
+        assert charges["example_id"] in shown, "an id is copied: it is never cut"
+        assert "\x1b[2J" not in shown
     for queue in ("celery", "bills"):
         assert_index_agrees(morgue.client, queue)
 

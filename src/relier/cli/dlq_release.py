@@ -41,6 +41,7 @@ def _order(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--trust", is_flag=True, help="Vouch for a message whose signature does not verify."
         ),
+        click.option("--late", is_flag=True, help="Let one run that has expired since."),
         click.option(
             "--max-resurrections",
             type=click.IntRange(0, 1000),
@@ -57,6 +58,7 @@ def _release(
     letter_id: str,
     raw: bool,
     trust: bool,
+    late: bool,
     max_resurrections: int | None,
     args: str | None,
     kwargs: str | None,
@@ -69,7 +71,7 @@ def _release(
         raise letters.unknown(broker.store, letter_id)
     if edit:
         new_args, new_kwargs = editing.edited(found, new_args, new_kwargs)
-    order = Order(raw, trust, max_resurrections, new_args, new_kwargs)
+    order = Order(raw, trust, late, max_resurrections, new_args, new_kwargs)
     done = revival.release(broker.store, found, broker.keyring, order)
     if asked.answer(done):
         return 0 if done.released else common.FAILED
@@ -126,6 +128,7 @@ def retry_all(
     chosen: Filter,
     raw: bool,
     trust: bool,
+    late: bool,
     max_resurrections: int | None,
     rate: float | None,
     dry_run: bool,
@@ -146,7 +149,7 @@ def retry_all(
             _print_preview(foreseen, chosen)
         return 0
     tally = Tally()
-    order = Order(raw, trust, max_resurrections)
+    order = Order(raw, trust, late, max_resurrections)
     with letterfilter.accounted(lambda: tally.looked_at, lambda: _show(asked, tally, chosen)):
         run_all(broker.store, chosen, broker.keyring, order, tally, _pacer(rate))
     return common.FAILED if tally.refused or tally.alive else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,12 @@ from relier.ops import queues
 from relier.ops.lettergroups import Group
 from relier.ops.lettersearch import Filter
 from relier.store.client import Store
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_WIDE = 160
+"""Columns in which an error, its fingerprint and an example fit beside each other."""
 
 _OPTIONS = {
     "task": "TASK",
@@ -33,7 +39,11 @@ def chosen(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--task", default="", metavar="TASK", help="Only this task; * is any text.")
     @click.option("--queue", default="", metavar="QUEUE", help="Only this queue.")
     @click.option(
-        "--reason", default="", metavar="REASON", help="Only what died of this: failed, ..."
+        "--reason",
+        default="",
+        metavar="REASON",
+        help="Only what died of this: failed, rejected, hard_timeout, max_resurrections, "
+        "max_interruptions, unreadable, unregistered, integrity, migration, consequences.",
     )
     @click.option(
         "--older", callback=age_ms, metavar="AGE", help="Dead for longer: 90s, 15m, 2h, 7d."
@@ -87,7 +97,10 @@ def print_groups(groups: Sequence[Group], now_ms: int) -> None:
     if not groups:
         return
     console = common.console()
-    wide = console.width >= words.WIDE
+    if console.width < _WIDE:
+        for each in groups:
+            _print_group(console, each, now_ms)
+        return
     rows = [
         (
             f"{each.count:,}",
@@ -95,14 +108,29 @@ def print_groups(groups: Sequence[Group], now_ms: int) -> None:
             words.ago(each.last_ms, now_ms),
             each.reason,
             each.task,
-            *((each.error,) if wide else ()),
+            each.error,
             each.fingerprint,
             each.example_id,
         )
         for each in groups
     ]
-    headers = ("count", "first", "last", "reason", "task", *(("error",) if wide else ()))
-    console.print(words.table((*headers, "fingerprint", "example"), rows))
+    headers = ("count", "first", "last", "reason", "task", "error", "fingerprint", "example")
+    console.print(words.table(headers, rows))
+
+
+def _print_group(console: Console, group: Group, now_ms: int) -> None:
+    """Print an error in some lines: ids are copied, and must not be cut."""
+    since = f"{words.ago(group.first_ms, now_ms)} to {words.ago(group.last_ms, now_ms)}"
+    lines = [
+        f"{group.count:,} {group.reason}: {group.task or '(no task)'}, {since}",
+        f"  {group.error}",
+        f"  {group.fingerprint}, such as",
+        f"  {group.example_id}",
+    ]
+    for line in lines[:2]:
+        console.print(words.safe(line), markup=False, no_wrap=True, overflow="ellipsis")
+    for line in lines[2:]:
+        console.print(words.safe(line), markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from relier.errors import PayloadError, PayloadIntegrityError
@@ -23,6 +24,7 @@ class Order:
         raw: put a message that cannot be read back byte by byte.
         trust: vouch for a message that does not verify: sign it, or, without a key, strip it of
             its envelope.
+        late: let one run whose `expires` has passed.
         max_resurrections: the new life's own limit; None leaves the task's.
         args: other positional arguments, in the shape of the message's own schema version.
         kwargs: other keyword arguments, likewise.
@@ -30,6 +32,7 @@ class Order:
 
     raw: bool = False
     trust: bool = False
+    late: bool = False
     max_resurrections: int | None = None
     args: list[Any] | None = None
     kwargs: dict[str, Any] | None = None
@@ -84,12 +87,12 @@ def release(store: Store, found: Found, keyring: Keyring, order: Order) -> Relea
         keyring: the keys to verify its message with, and to sign it.
 
     Raises:
-        PayloadError: the message is not readable and ``raw`` was not asked for, or its arguments
-            cannot be changed.
+        PayloadError: the message is not readable and ``raw`` was not asked for, its arguments
+            cannot be changed, or it has expired and ``late`` was not asked for.
         PayloadIntegrityError: the message does not verify and ``trust`` was not asked for.
     """
-    outgoing = _renewed(found, keyring, order)
-    if outgoing is None and order.raw:
+    outgoing = _renewed(found, keyring, order, reading.now_ms(store))
+    if outgoing is None and order.raw and order.args is None and order.kwargs is None:
         outgoing = Outgoing(found.letter_id, mint_token(), 0, found.suffix, 0, "", found.message)
     if outgoing is None:
         raise PayloadError(
@@ -109,7 +112,7 @@ def release(store: Store, found: Found, keyring: Keyring, order: Order) -> Relea
     return Release(found.letter_id, found.queue, outgoing.name, done == 1, done == -1, order.raw)
 
 
-def _renewed(found: Found, keyring: Keyring, order: Order) -> Outgoing | None:
+def _renewed(found: Found, keyring: Keyring, order: Order, now_ms: int) -> Outgoing | None:
     """Return the message with a token and a delivery tag of its own."""
     message = messages.read(found.message)
     if message is None:
@@ -126,12 +129,29 @@ def _renewed(found: Found, keyring: Keyring, order: Order) -> Outgoing | None:
     token = mint_token()
     headers[TOKEN_HEADER] = token
     properties["delivery_tag"] = token
+    if _has_expired(headers.get("expires"), now_ms):
+        if not order.late:
+            raise PayloadError(
+                f"{found.letter_id} expired on {headers['expires']} and would end at once as "
+                "expired: --late lets it run all the same"
+            )
+        headers["expires"] = None
     if order.args is not None or order.kwargs is not None:
         payload.change(outer, order.args, order.kwargs)
     renewed = json.dumps(outer)
     if vouched:
         renewed = messages.signed_anew(renewed, keyring)
     return Outgoing(message.task_id, token, position, found.suffix, 0, message.name, renewed)
+
+
+def _has_expired(expires: object, now_ms: int) -> bool:
+    """Return whether a moment has passed; what cannot be read is for the worker to judge."""
+    try:
+        moment = datetime.fromisoformat(str(expires))
+    except ValueError:
+        return False
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return aware.timestamp() * 1000 < now_ms
 
 
 def _verifies(raw: bytes, keyring: Keyring, task_id: str) -> bool:
