@@ -32,6 +32,7 @@ _COMMANDS = {
         "relier.cli.resurrector:run_resurrector",
         "Bring back the tasks of dead workers, until stopped.",
     ),
+    "slo": ("relier.cli.slo:slo", "Objectives: status, report."),
     "tasks": ("relier.cli.tasks:tasks", "Tasks: list, inflight, inspect."),
     "verify": ("relier.cli.verify:verify", "Account for every task: each in exactly one place."),
     "worker": ("relier.cli.worker:worker", "Workers: start, status, drain, restart, reset."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,17 @@ import msgspec
 from relier.config.checks import check_secrets, check_url, contradictions
 from relier.config.dotenv import read_dotenv
 from relier.config.masking import masked
+from relier.config.objectives import overall, per_task
 from relier.config.settings import Settings
 from relier.config.table import SETTINGS, Setting
 from relier.errors import ConfigurationError
 
+_CHECKS: dict[str, Callable[[str], object]] = {
+    "redis_url": check_url,
+    "secret_key": check_secrets,
+    "slo": overall,
+    "slo_tasks": per_task,
+}
 _TYPES: dict[str, Any] = typing.get_type_hints(Settings, include_extras=True)
 
 
@@ -84,10 +91,8 @@ def checked(row: Setting, raw: object, *, source: str) -> object:
     value = row.clean(raw) if isinstance(raw, str) else raw
     try:
         value = msgspec.convert(value, _TYPES[row.name], strict=False)
-        if row.name == "redis_url" and isinstance(value, str):
-            check_url(value)
-        if row.name == "secret_key" and isinstance(value, str):
-            check_secrets(value)
+        if row.name in _CHECKS and isinstance(value, str):
+            _CHECKS[row.name](value)
     except (msgspec.ValidationError, ValueError) as problem:
         shown = masked(row.name, raw)
         raise ConfigurationError(

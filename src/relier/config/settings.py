@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from relier.config.masking import masked
+from relier.config.objectives import Objective, overall, per_task
 
 Environment = Literal["production", "development"]
 AdmissionMode = Literal["window", "smooth"]
@@ -46,6 +47,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dlq_max_count: Annotated[int, Meta(ge=0)]
     secret_key: str | None
     require_signature: bool
+    slo: str
+    slo_tasks: str | None
     graceful_shutdown_timeout_s: Annotated[float, Meta(ge=0, le=86_400)]
     termination_grace_period_s: Annotated[float, Meta(ge=0, le=86_400)] | None
     events_max_length: Annotated[int, Meta(ge=100, le=100_000)]
@@ -58,6 +61,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def secrets(self) -> tuple[str, ...]:
         """Return the keys of `secret_key`, the one that signs first."""
         return keys_in(self.secret_key or "")
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """Return the objectives over all tasks, then those of tasks by name."""
+        return (*overall(self.slo), *per_task(self.slo_tasks or ""))
 
     def __repr__(self) -> str:
         """Show every setting, passwords masked."""

@@ -234,6 +234,20 @@ SETTINGS: tuple[Setting, ...] = (
         _lower,
     ),
     Setting(
+        "slo",
+        "RELIER_SLO",
+        "99.9%",
+        "shares of all tasks: 99.9% (that succeed), 95%@30s (that are done in time), with commas",
+        "The service level objectives that `rl slo` reports on; 99.9%, 95%@30s asks for both.",
+    ),
+    Setting(
+        "slo_tasks",
+        "RELIER_SLO_TASKS",
+        None,
+        "the same by task name, with semicolons: billing.*=99.95%,95%@30s; reports.make=99%",
+        "Objectives of tasks by name, * standing for anything; those of one entry count together.",
+    ),
+    Setting(
         "graceful_shutdown_timeout_s",
         "RELIER_GRACEFUL_SHUTDOWN_TIMEOUT",
         30.0,
