@@ -6,6 +6,7 @@ click.
 
 from __future__ import annotations
 
+import os
 import sys
 from io import TextIOWrapper
 
@@ -57,12 +58,47 @@ def main() -> None:
     if sys.stdout.isatty():
         rl()
         return
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout = _Pipe(sys.stdout)
     try:
-        rl()
-    except BrokenPipeError:
-        # The reader had enough (`rl tasks list | head`); say nothing more into the closed pipe.
-        sys.stderr.close()
-        sys.exit(0)
+        try:
+            rl()
+        finally:
+            sys.stdout.flush()
+    except _ReaderGoneError:
+        # It had enough (`rl tasks list | head`): that is no failure, and there is nothing to say.
+        os._exit(0)
+
+
+class _ReaderGoneError(Exception):
+    """Nobody reads what is printed; no OSError, for click and rich make a failure of those."""
+
+
+class _Pipe(TextIOWrapper):
+    """Standard output into a pipe that its reader may close at any time."""
+
+    def __init__(self, stream: TextIOWrapper) -> None:
+        encoding, errors = stream.encoding, stream.errors
+        buffered, through = stream.line_buffering, stream.write_through
+        super().__init__(
+            stream.detach(),
+            encoding=encoding,
+            errors=errors,
+            line_buffering=buffered,
+            write_through=through,
+        )
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            raise _ReaderGoneError from None
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except BrokenPipeError:
+            raise _ReaderGoneError from None
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -9,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from relier.config.settings import keys_in
 from relier.config.table import SHORTEST_SECRET_BYTES
 
+_DATABASE = re.compile(r"/?|/\d+/?")
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+socket")
 
 
@@ -21,6 +23,9 @@ def check_url(url: str) -> None:
         if not parts.hostname:
             raise ValueError("no host")
         _check_port(parts)
+        if not _DATABASE.fullmatch(parts.path):
+            # redis-py would take it for database 0, in silence.
+            raise ValueError("the database behind the last slash is no number")
     elif not parts.path:
         raise ValueError("no path to the socket")
 
