@@ -123,6 +123,13 @@ def test_a_queue_that_only_stock_producers_fill_is_known(scene: Scene) -> None:
     assert ask(scene, "resume", "stock").exit_code == 0
 
 
+def test_a_list_of_reliers_own_is_no_queue(scene: Scene) -> None:
+    replay = scene.keys.replay(scene.queue)
+    scene.redis.lpush(replay, "committed")
+    assert ask(scene, "purge", replay, "--yes").exit_code == 4
+    assert scene.redis.llen(replay) == 1
+
+
 def test_an_empty_server_has_no_queues(scene: Scene) -> None:
     assert ask(scene, "list").stdout.startswith("No queues")
     assert facts(scene, "list")["rows"] == []

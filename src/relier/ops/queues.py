@@ -13,6 +13,8 @@ from relier.store import pausing, reading
 from relier.store.client import Store
 from relier.store.pausing import Pause, Paused
 
+_OWN = "rl:"
+
 
 @dataclass(frozen=True, slots=True)
 class QueueRow:
@@ -79,7 +81,12 @@ def known(store: Store) -> list[str]:
 
 
 def is_known(store: Store, queue: str) -> bool:
-    """Return whether there is such a queue, be it one that only stock producers fill."""
+    """Return whether there is such a queue, be it one that only stock producers fill.
+
+    A list of relier's own is none, though it looks like one: what has committed waits there.
+    """
+    if queue.startswith(_OWN):
+        return False
     return queue in known(store) or reading.any_waiting(store, queue)
 
 
