@@ -148,7 +148,7 @@ def test_letters_of_an_older_relier_are_grouped_by_what_can_be_read(
     for n in range(7):
         fields = {"parcel": "|{}", "at_ms": n + 1, "reason": "failed", "name": "old.task"}
         letter = {**fields, "error": f"ValueError: row {n} is gone"}
-        client.hset(f"rl:{{old}}:dead:id-{n}", mapping=letter)  # type: ignore[arg-type]
+        client.hset(f"rl:{{old}}:dead:id-{n}", mapping=letter)
         client.zadd("rl:{old}:dead", {f"id-{n}": n + 1})
     client.sadd("rl:queues", "old")
 
