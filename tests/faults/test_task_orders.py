@@ -91,4 +91,4 @@ def test_retry_makes_what_is_scheduled_due_and_gives_the_dead_another_life(scene
 
 def test_nobody_knows_the_task(scene: Scene) -> None:
     for order in ("cancel", "retry"):
-        assert "nothing is known" in ask(scene, order, "nobody", status=4)["error"]
+        assert "there is no task nobody" in ask(scene, order, "nobody", status=4)["error"]

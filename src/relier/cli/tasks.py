@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import click
 
-from relier.cli import common, live, task_logs, task_orders, words
+from relier.cli import common, live, task_detail, task_logs, task_orders, words
 from relier.cli.common import Asked, NotFoundError
 from relier.ops import inflight, inspection
 from relier.ops import tasks as questions
-from relier.ops.inspection import TaskDetail
 from relier.ops.places import STATES
 
 
@@ -93,57 +92,17 @@ def inflight_(asked: Asked, follow: bool, worker: str | None, limit: int) -> Non
 
 @tasks.command()
 @click.argument("task_id", metavar="ID")
+@click.option("--full", is_flag=True, help="All of its arguments and its message, however long.")
 @common.command
-def inspect(asked: Asked, task_id: str) -> None:
+def inspect(asked: Asked, task_id: str, full: bool) -> None:
     """Show everything known of one task: its record, its place, its timeline, its result.
 
     \b
-    Example: rl tasks inspect 9b2f1c1e-0c1d-4b7e-9c0a-2f64b8d1a3c7
+    Example: rl tasks inspect 9b2f1c1e-0c1d-4b7e-9c0a-2f64b8d1a3c7 --full
     """
     store = asked.broker.store
-    found = inspection.inspect(store, task_id, asked.broker.keyring)
+    found = inspection.inspect(store, task_id, asked.broker.keyring, whole=full)
     if found is None:
         raise task_logs.unknown(store, task_id)
-    if asked.answer(found):
-        return
-    console = common.console()
-    console.print(words.facts(_pairs(found)))
-    if found.timeline:
-        console.print()
-        console.print(words.timeline(found.timeline), soft_wrap=True)
-
-
-def _pairs(found: TaskDetail) -> list[tuple[str, object]]:
-    died = [
-        f"{found.blame} of its own process" if found.blame else "",
-        f"{found.interruptions} of its worker" if found.interruptions else "",
-    ]
-    result = f"{found.result} {found.result_value}".strip() if found.result else ""
-    return [
-        ("task", found.task_id),
-        ("name", found.name),
-        ("state", words.styled(found.state)),
-        ("where", found.where),
-        ("queue", found.queue),
-        ("last worker", found.worker),
-        ("accepted", _when(found.accepted_ms, found.now_ms)),
-        ("due", _when(found.due_ms, found.now_ms)),
-        ("started", _when(found.started_ms, found.now_ms)),
-        ("life", found.life if found.life > 1 else ""),
-        ("runs", found.attempt or ""),
-        ("deaths", ", ".join(filter(None, died))),
-        ("retries", found.retries or ""),
-        ("fence", found.fence or ""),
-        ("args", found.args),
-        ("kwargs", found.kwargs if found.kwargs != "{}" else ""),
-        ("checkpoint", words.checkpoint(found.checkpoint, found.now_ms)),
-        ("schema version", found.schema_version or ""),
-        ("signature", words.signature(found.signature)),
-        ("result", result[:500]),
-        ("reason", found.reason),
-        ("error", found.error),
-    ]
-
-
-def _when(at_ms: int | None, now_ms: int) -> str:
-    return f"{words.clock(at_ms)} ({words.ago(at_ms, now_ms)})" if at_ms else ""
+    if not asked.answer(found if full else task_detail.shortened(found)):
+        task_detail.show(common.console(), found, full=full)

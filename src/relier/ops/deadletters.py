@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -101,7 +100,7 @@ def inspect(
     queue, fields = found
     raw = reading.unwrap(fields.get("parcel", b"|")).raw
     message = messages.read(raw)
-    args, kwargs = _arguments(raw, message.args, message.kwargs) if message else ("", "")
+    args, kwargs = payload.spelled(raw, message.args, message.kwargs) if message else ("", "")
     return Letter(
         letter_id=letter_id,
         queue=queue,
@@ -155,13 +154,6 @@ def _find(
         if fields is not None:
             return queue, fields
     return None
-
-
-def _arguments(raw: bytes, args: str, kwargs: str) -> tuple[str, str]:
-    found = payload.read(raw)
-    if found is None:
-        return args, kwargs
-    return json.dumps(found.args, ensure_ascii=False), json.dumps(found.kwargs, ensure_ascii=False)
 
 
 def _state(fields: dict[str, bytes], files: CheckpointFiles | None) -> str:

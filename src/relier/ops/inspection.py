@@ -6,11 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from relier.ops import fleet, messages, saved
+from relier.ops import messages, payload, saved
 from relier.ops.events import Event
 from relier.ops.messages import Signature
-from relier.ops.places import DEAD, TERMINAL, favoured, letter_of, locate
+from relier.ops.places import DEAD, TERMINAL, favoured, letter_of
 from relier.ops.saved import Saved
+from relier.ops.search import locate
 from relier.ops.timeline import Subject, of_task
 from relier.protocol.envelope import Keyring
 from relier.store import fleet as store_fleet
@@ -26,13 +27,15 @@ class TaskDetail:
         state: one of ``STATES``, or "committed", or "unknown" for a record without its message.
         where: the same in words.
         life: which life of its id; an ended or dead one that is dispatched anew begins another.
-        args, kwargs: as its producer printed them; "" once the message is gone.
+        args, kwargs: as JSON, or as its producer printed them; "" once the message is gone.
         blame: deaths of its own process; ``interruptions``: of a whole worker with neighbours.
         schema_version: of its arguments; 0 once its message is gone.
         signature: of its message: who vouches for it; None once the message is gone.
         result: Celery's state of the result, or "" when it is not in this database.
         reason, error: of a dead letter, else "".
         checkpoint: what it saved last, or None.
+        raw: its message, "" once that is gone; ``size_bytes`` is its size.
+        left_out: whether its message was too large to be read unasked.
     """
 
     task_id: str
@@ -59,15 +62,21 @@ class TaskDetail:
     reason: str
     error: str
     checkpoint: Saved | None
+    raw: str
+    size_bytes: int
+    left_out: bool
     timeline: tuple[Event, ...]
     now_ms: int
 
 
-def inspect(store: Store, task_id: str, keyring: Keyring) -> TaskDetail | None:
+def inspect(
+    store: Store, task_id: str, keyring: Keyring, *, whole: bool = False
+) -> TaskDetail | None:
     """Find out everything about one task; None when nothing is known of it.
 
     Args:
         keyring: the keys to verify its message with.
+        whole: read its message whatever its size.
     """
     record = reading.records(store, [task_id])[0]
     queues = store_fleet.known_queues(store)
@@ -76,7 +85,7 @@ def inspect(store: Store, task_id: str, keyring: Keyring) -> TaskDetail | None:
     # A letter of an earlier life stays while the task lives again.
     letter = None if alive else letter_of(store, favoured(queues, record.get("q")), task_id)
     meta = _result(reading.stored_result(store, task_id))
-    place = locate(store, task_id, record, queues)
+    place = locate(store, task_id, record, queues, whole=whole)
     timeline = of_task(
         store,
         Subject(
@@ -90,11 +99,13 @@ def inspect(store: Store, task_id: str, keyring: Keyring) -> TaskDetail | None:
     )
     if not (record or timeline or letter or meta[0] or place.message):
         return None
-    members = {member.worker_id: member.name for member in fleet.workers(store)}
+    members = reading.worker_names(store, filter(None, [place.worker, record.get("w")]))
     if letter is not None:
         place = replace(place, state=DEAD, where=f"in the dead letters of {letter.queue}")
     message = letter.message if letter and letter.message else place.message
     worker = place.worker or record.get("w", "")
+    spelled = (message.raw, message.args, message.kwargs) if message else None
+    args, kwargs = payload.spelled(*spelled) if spelled else ("", "")
     return TaskDetail(
         task_id=task_id,
         name=record.get("n") or (message.name if message else "") or _name(timeline),
@@ -111,8 +122,11 @@ def inspect(store: Store, task_id: str, keyring: Keyring) -> TaskDetail | None:
         accepted_ms=since_ms or None,
         started_ms=int(record["st"]) if record.get("st") else None,
         due_ms=int(record["due"]) if record.get("due") else None,
-        args=message.args if message else "",
-        kwargs=message.kwargs if message else "",
+        args=args,
+        kwargs=kwargs,
+        raw=message.raw.decode(errors="backslashreplace") if message else "",
+        size_bytes=len(message.raw) if message else place.size_bytes,
+        left_out=message is None and place.size_bytes > 0,
         schema_version=message.schema_version if message else 0,
         signature=messages.signature(message.raw, keyring) if message else None,
         result=meta[0],

@@ -60,8 +60,8 @@ def read(raw: bytes) -> Message | None:
     if not isinstance(headers, dict) or not headers.get("id") or not headers.get("task"):
         return None
     return Message(
-        task_id=str(headers["id"]),
-        name=str(headers["task"]),
+        task_id=_shown(headers["id"]),
+        name=_shown(headers["task"]),
         args=_shown(headers.get("argsrepr")),
         kwargs=_shown(headers.get("kwargsrepr")),
         retries=_number(headers.get("retries")),
@@ -117,4 +117,5 @@ def _number(value: Any) -> int:
 
 
 def _shown(value: Any) -> str:
-    return "" if value is None else str(value)
+    # Half a character can stand in JSON, but in no text that is to be encoded.
+    return "" if value is None else str(value).encode(errors="backslashreplace").decode()

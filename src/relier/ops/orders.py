@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from relier.ops import revival
-from relier.ops.places import CLAIMED, DEAD, ENDED, QUEUED, RUNNING, SCHEDULED, locate
+from relier.ops.places import CLAIMED, DEAD, ENDED, QUEUED, RUNNING, SCHEDULED
 from relier.ops.revival import Release
+from relier.ops.search import locate
 from relier.protocol.envelope import Keyring
 from relier.protocol.identity import Claim
 from relier.store import fleet, publishing, reading, running

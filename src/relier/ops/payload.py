@@ -31,6 +31,23 @@ def read(raw: bytes) -> Arguments | None:
     return Arguments(args, kwargs)
 
 
+def spelled(raw: bytes, args: str, kwargs: str) -> tuple[str, str]:
+    """Return the arguments of a raw message as JSON, or as its producer printed them.
+
+    Args:
+        args, kwargs: what its producer printed, which may be cut.
+    """
+    found = read(raw)
+    if found is None:
+        return args, kwargs
+    return _json(found.args), _json(found.kwargs)
+
+
+def _json(value: Any) -> str:
+    # Half a character can stand in JSON, but in no text that is to be encoded.
+    return json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace").decode()
+
+
 def change(payload: dict[str, Any], args: list[Any] | None, kwargs: dict[str, Any] | None) -> None:
     """Put other arguments into a task message.
 

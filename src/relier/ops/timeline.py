@@ -13,7 +13,7 @@ from relier.store.reading import StreamEvent
 
 BEGINNINGS = ("accepted", "scheduled", "released")
 
-_MOST_AT_HOME = 50_000
+_MOST_AT_HOME = 20_000
 _MOST_ELSEWHERE = 40_000
 _MOST_SINCE_CLAIMED = 5_000
 _LEAST_PER_QUEUE = 200

@@ -4,7 +4,7 @@ Nothing here scans the keyspace, `health` apart: the registries of queues and wo
 other key.
 """
 
-from relier.store.reading.claims import HeldClaim, held, parcels
+from relier.store.reading.claims import HeldClaim, held, parcel_size, parcels
 from relier.store.reading.events import (
     About,
     News,
@@ -17,6 +17,7 @@ from relier.store.reading.events import (
     newest_ids,
 )
 from relier.store.reading.letters import (
+    LARGEST_BYTES,
     Extent,
     GroupCounts,
     Span,
@@ -39,6 +40,8 @@ from relier.store.reading.messages import (
     Depth,
     Waiting,
     depths,
+    message_at,
+    messages_from,
     oldest,
     replays,
     scheduled,
@@ -54,6 +57,7 @@ from relier.store.reading.tasks import records, stored_result
 from relier.store.reading.workers import worker_entries, worker_entry, worker_names
 
 __all__ = [
+    "LARGEST_BYTES",
     "SUFFIXES",
     "About",
     "Counts",
@@ -93,10 +97,13 @@ __all__ = [
     "letter_tracebacks",
     "letters_beginning",
     "load_script",
+    "message_at",
+    "messages_from",
     "newest_ids",
     "next_messages",
     "now_ms",
     "oldest",
+    "parcel_size",
     "parcels",
     "pauses",
     "records",

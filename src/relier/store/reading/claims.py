@@ -53,8 +53,15 @@ def held(store: Store, pairs: Sequence[tuple[str, str]]) -> list[HeldClaim]:
     ]
 
 
-def parcels(store: Store, claims: Sequence[HeldClaim]) -> list[Waiting | None]:
-    """Return the message of each claim; None for one that has gone or is too large to show."""
+def parcel_size(store: Store, claim: HeldClaim) -> int:
+    """Return the bytes of a claim's message; 0 when it has gone."""
+    return int(redis_of(store).hstrlen(store.keys.claims(claim.queue, claim.worker), claim.number))
+
+
+def parcels(
+    store: Store, claims: Sequence[HeldClaim], largest: int = _LARGEST_PARCEL_BYTES
+) -> list[Waiting | None]:
+    """Return the message of each claim; None for one that is gone, or too large."""
     keys = store.keys
     where = [(keys.claims(each.queue, each.worker), each.number) for each in claims]
     with redis_of(store).pipeline(transaction=False) as pipe:
@@ -63,7 +70,7 @@ def parcels(store: Store, claims: Sequence[HeldClaim]) -> list[Waiting | None]:
         sizes = pipe.execute()
     with redis_of(store).pipeline(transaction=False) as pipe:
         for (name, number), size in zip(where, sizes, strict=True):
-            pipe.hget(name, number if size <= _LARGEST_PARCEL_BYTES else "")
+            pipe.hget(name, number if size <= largest else "")
         return [None if parcel is None else unwrap(parcel) for parcel in pipe.execute()]
 
 

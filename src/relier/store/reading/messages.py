@@ -18,6 +18,9 @@ REPLAY_ELEMENT = re.compile(rb"\d+\|-?\d+\|[^|]*\|(\d+)\|")
 _DUE_SOONEST = 2000
 
 
+_PAGE_BYTES = 1_000_000
+
+
 class Depth(NamedTuple):
     """How much a queue holds, by place."""
 
@@ -58,15 +61,29 @@ def depths(store: Store, queues: Sequence[str]) -> dict[str, Depth]:
 def waiting(store: Store, queue: str, limit: int) -> Iterator[Waiting]:
     """Yield up to ``limit`` waiting messages in the order in which they are claimed."""
     for suffix in SUFFIXES:
-        name, seen = store.keys.list(queue) + suffix, 0
-        while limit > 0:
-            page = min(PAGE, limit)
-            found = redis_of(store).lrange(name, -seen - page, -seen - 1)
-            for raw in reversed(found):
-                yield Waiting(suffix, raw)
-            seen, limit = seen + len(found), limit - len(found)
-            if len(found) < page:
-                break
+        for raw in messages_from(store, queue, suffix, 0, limit):
+            limit -= 1
+            yield Waiting(suffix, raw)
+
+
+def message_at(store: Store, queue: str, suffix: str, ahead: int) -> bytes | None:
+    """Return the message of a list that has so many ahead of it, or None."""
+    found: bytes | None = redis_of(store).lindex(store.keys.list(queue) + suffix, -ahead - 1)
+    return found
+
+
+def messages_from(store: Store, queue: str, suffix: str, ahead: int, count: int) -> Iterator[bytes]:
+    """Yield messages of a list in the order in which they are claimed, from one on."""
+    name, seen, page = store.keys.list(queue) + suffix, ahead, 1
+    while count > 0:
+        page = min(page, count)
+        found = redis_of(store).lrange(name, -seen - page, -seen - 1)
+        yield from reversed(found)
+        seen, count = seen + len(found), count - len(found)
+        if len(found) < page:
+            return
+        # Ten million bytes each or a hundred: one command never asks for much more than a page.
+        page = max(min(PAGE, _PAGE_BYTES * page // (sum(map(len, found)) + 1)), 1)
 
 
 def scheduled(store: Store, queue: str, limit: int) -> Iterator[Waiting]:
