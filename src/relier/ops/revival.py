@@ -91,7 +91,7 @@ def release(store: Store, found: Found, keyring: Keyring, order: Order) -> Relea
             cannot be changed, or it has expired and ``late`` was not asked for.
         PayloadIntegrityError: the message does not verify and ``trust`` was not asked for.
     """
-    outgoing = _renewed(found, keyring, order, reading.now_ms(store))
+    outgoing = _renewed(store, found, keyring, order)
     if outgoing is None and order.raw and order.args is None and order.kwargs is None:
         outgoing = Outgoing(found.letter_id, mint_token(), 0, found.suffix, 0, "", found.message)
     if outgoing is None:
@@ -112,7 +112,7 @@ def release(store: Store, found: Found, keyring: Keyring, order: Order) -> Relea
     return Release(found.letter_id, found.queue, outgoing.name, done == 1, done == -1, order.raw)
 
 
-def _renewed(found: Found, keyring: Keyring, order: Order, now_ms: int) -> Outgoing | None:
+def _renewed(store: Store, found: Found, keyring: Keyring, order: Order) -> Outgoing | None:
     """Return the message with a token and a delivery tag of its own."""
     message = messages.read(found.message)
     if message is None:
@@ -129,7 +129,7 @@ def _renewed(found: Found, keyring: Keyring, order: Order, now_ms: int) -> Outgo
     token = mint_token()
     headers[TOKEN_HEADER] = token
     properties["delivery_tag"] = token
-    if _has_expired(headers.get("expires"), now_ms):
+    if headers.get("expires") and _has_passed(headers["expires"], reading.now_ms(store)):
         if not order.late:
             raise PayloadError(
                 f"{found.letter_id} expired on {headers['expires']} and would end at once as "
@@ -144,7 +144,7 @@ def _renewed(found: Found, keyring: Keyring, order: Order, now_ms: int) -> Outgo
     return Outgoing(message.task_id, token, position, found.suffix, 0, message.name, renewed)
 
 
-def _has_expired(expires: object, now_ms: int) -> bool:
+def _has_passed(expires: object, now_ms: int) -> bool:
     """Return whether a moment has passed; what cannot be read is for the worker to judge."""
     try:
         moment = datetime.fromisoformat(str(expires))
