@@ -209,14 +209,11 @@ def test_orphaned_claims_are_found_and_its_fix_brings_them_back(
     found = checks(fresh_server.url)["orphaned claims"]
     assert found["status"] == "warning"
     assert "1 of errands held by lostone" in found["found"]
-    for command in found["fix"].split("`")[1::2]:
-        store.redis.execute_command(*command.split())
-    command = [sys.executable, "-m", "relier.cli", "run-resurrector", "--url", fresh_server.url]
-    with subprocess.Popen(command, env={**os.environ, "RELIER_HEARTBEAT_TTL": "1"}) as resurrector:
-        try:
-            wait_for(lambda: store.redis.lrange("errands", 0, -1) == [b"one"], 60)
-        finally:
-            resurrector.terminate()
+    mend = found["fix"].split("`")[1].split()[1:]
+    done = CliRunner().invoke(rl, [*mend, "--url", fresh_server.url])
+    assert done.exit_code == 0, done.output
+    assert store.redis.lrange("errands", 0, -1) == [b"one"]
+    assert checks(fresh_server.url)["orphaned claims"]["status"] == "ok"
     store.close()
 
 

@@ -28,18 +28,19 @@ _EVERY_CHANNEL = "&*"
 _READS, _WRITES = ("HGET", _KEY, "0"), ("HSET", _KEY, "0", "0")
 
 _CALLS = {
-    "": "CLIENT|ID DBSIZE EXEC INFO MULTI PING PUNSUBSCRIBE TIME UNSUBSCRIBE UNWATCH",
-    "0": "SCAN SCRIPT|EXISTS SCRIPT|LOAD SELECT",
+    "": "CLIENT|ID EXEC INFO MULTI PING PUNSUBSCRIBE TIME UNSUBSCRIBE UNWATCH",
+    "0": "SCRIPT|EXISTS SCRIPT|LOAD SELECT",
     "0 0": "EVAL EVALSHA",
     "<channel>": "PSUBSCRIBE SUBSCRIBE",
     "<channel> 0": "PUBLISH",
     "<key>": "DEL EXISTS GET HGETALL HKEYS HLEN INCR LLEN LPOP MGET PTTL RPOP SCARD SMEMBERS "
     "SRANDMEMBER TYPE UNLINK WATCH ZCARD",
-    "<key> 0": "BRPOP BZPOPMIN EXPIRE HDEL HEXISTS HGET HMGET HSTRLEN LINDEX LPUSH PEXPIRE RPUSH "
-    "SADD SET SREM ZRANK ZREM ZSCORE",
+    "<key> 0": "BRPOP BZPOPMIN EXPIRE HDEL HEXISTS HGET HMGET HSCAN HSTRLEN LINDEX LPUSH PEXPIRE "
+    "RPUSH SADD SET SREM ZRANK ZREM ZSCAN ZSCORE",
     "<key> 0 0": "HINCRBY HSET HSETNX LRANGE LSET LTRIM SETEX XRANGE XREVRANGE ZADD ZCOUNT ZRANGE "
-    "ZRANGEBYSCORE ZREMRANGEBYSCORE ZREVRANGE",
+    "ZRANGEBYSCORE ZREMRANGEBYSCORE ZREVRANGE ZREVRANGEBYSCORE",
     "<key> * 0 0": "XADD",
+    "<key> MAXLEN 1": "XTRIM",
     "STREAMS <key> 0": "XREAD",
 }
 """What the scripts, the clients, kombu and Celery's Redis backend call, by what a whole call of it
@@ -56,8 +57,10 @@ _MISSED = {
     "ACL|WHOAMI": ("ACL", "WHOAMI"),
     "CLIENT|LIST": ("CLIENT", "LIST"),
     "CONFIG|GET": ("CONFIG", "GET", "appendonly"),
+    "DBSIZE": ("DBSIZE",),
+    "SCAN": ("SCAN", "0"),
 }
-"""What relier can do without: it then notices deaths later, and cannot tell how AOF is synced."""
+"""What the guarantees can do without: deaths are noticed later, or somebody is told less."""
 
 
 class Rights(NamedTuple):

@@ -71,9 +71,7 @@ def orphans(broker: Broker) -> Check:
         "orphaned claims",
         WARNING,
         f"{count} tasks are held by workers that have no entry: {where}",
-        "somebody deleted the workers' keys; put the entry back (`HSET "
-        f"{broker.keys.worker(found.claims[0].worker)} epoch 1` and `SADD {broker.keys.workers} "
-        f"{found.claims[0].worker}`): it is then found dead, and its tasks come back",
+        "somebody deleted the workers' keys; `rl verify --repair` gives what they held back",
     )
 
 
