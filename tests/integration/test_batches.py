@@ -16,7 +16,7 @@ from relier.store.keys import Keys
 from relier.store.publishing import Outgoing, enqueue
 
 QUEUE = "batches"
-TIMES = ("at", "due")
+TIMES = ("at", "due", "f")
 BEFORE: tuple[dict[str, str], ...] = (
     {},
     {"s": "q", "g": "0", "l": "1", "rt": "first", "t:first": "1:0"},

@@ -10,6 +10,7 @@ from relier.protocol.fingerprint import fingerprint
 from relier.store import (
     checkpoints,
     claiming,
+    forgetting,
     letters,
     locking,
     pausing,
@@ -262,6 +263,11 @@ def sweep(bench: Bench) -> Operation[Any]:
     return reaping.sweep(KEYS, IDEM, ["two"])
 
 
+def forget(bench: Bench) -> Operation[Any]:
+    sweep(bench)
+    return forgetting.forget(forgetting.IDEM, [IDEM], "orphans")
+
+
 def unlock(bench: Bench) -> Operation[Any]:
     claim = started(bench)
     bench.store.run(locking.lock(KEYS, "pay", "token", HOUR_MS, claim))
@@ -348,6 +354,7 @@ SCENES = [
     Scene("purge_waiting", purge_waiting),
     Scene("purge_waiting: later", lambda b: purge_waiting(b, HOUR_MS)),
     Scene("sweep", sweep, (*OF_A_KEY, CLAIMS)),
+    Scene("forget", forget, (*OF_A_KEY, CLAIMS), (IDEM,)),
     Scene("lock", lambda b: locking.lock(KEYS, "pay", "t", HOUR_MS, started(b)), (CLAIMS,)),
     Scene("unlock", unlock, (CLAIMS,)),
     Scene("free_files", free_files, RECORDS[:1], RECORDS[:1]),
