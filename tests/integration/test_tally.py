@@ -284,6 +284,23 @@ def test_a_foreign_key_in_a_counts_place_stops_no_task(scene: Scene) -> None:
     assert scene.redis.hget(scene.keys.task("a"), "s") == b"e"
 
 
+@pytest.mark.parametrize("junk", ["not a number", "-1", "1e99", "9" * 400])
+def test_what_somebody_else_wrote_stops_neither_a_task_nor_a_report(
+    scene: Scene, junk: str
+) -> None:
+    scene.wait_within_a_minute()
+    scene.redis.set(scene.keys.open_minute(QUEUE), junk)
+    scene.end("a", "SUCCESS")
+    minute = scene.keys.minute(QUEUE, int(scene.redis.get(scene.keys.open_minute(QUEUE))))
+    foreign = {f"name{n}": junk for n in range(1000)}
+    scene.redis.hset(minute, mapping={"f||job": junk, "s|10|": "", "+": junk, **foreign})
+    scene.end("b", "FAILURE")
+    scene.age()
+    scene.end("c", "SUCCESS")
+    assert scene.redis.hget(scene.keys.task("c"), "s") == b"e"
+    assert scene.halves()[SUCCEEDED, "job"] == 2
+
+
 def test_counts_end_by_themselves(scene: Scene) -> None:
     scene.wait_within_a_minute()
     scene.end("a", "SUCCESS")

@@ -61,7 +61,8 @@ def ended_by_half_hour(
     for ((queue, number), _), fields in _hashes(store, wanted):
         _add(found, number * HALF_HOUR_MS, fields)
         minute, rest = alone.get(queue, (-1, {}))
-        has_it = minute <= int(fields.get(b"+", -1))
+        up_to = fields.get(b"+", b"")
+        has_it = up_to.isdigit() and minute <= int(up_to)
         if minute * MINUTE_MS // HALF_HOUR_MS == number and not has_it:
             _add(found, number * HALF_HOUR_MS, rest)
     return found
@@ -75,7 +76,7 @@ def _not_added_yet(store: Store, queues: Sequence[str]) -> dict[str, tuple[int, 
     wanted = [
         ((queue, int(number)), store.keys.minute(queue, int(number)))
         for queue, number in numbers.items()
-        if number
+        if number and number.isdigit()
     ]
     return {queue: (number, fields) for ((queue, number), _), fields in _hashes(store, wanted)}
 
@@ -92,9 +93,10 @@ def _hashes(
 
 
 def _add(found: dict[int, Counts], start_ms: int, fields: _Fields) -> None:
-    cells = [(cell, int(count)) for field, count in fields.items() if (cell := _cell(field))]
-    for cell, count in cells:
-        found.setdefault(start_ms, Counter())[cell] += count
+    for field, count in fields.items():
+        cell = _cell(field)
+        if cell and count.isdigit():
+            found.setdefault(start_ms, Counter())[cell] += int(count)
 
 
 @lru_cache(maxsize=10_000)

@@ -10,7 +10,7 @@ local function begin_field(base, minute, field)
   local MOST_FIELDS, AT_ONCE, MINUTES, HOUR_MS = 1000, 400, 30, 3600000
   local ADDED_KEPT_MS, KEPT_MS = 2 * HOUR_MS, 73 * HOUR_MS
   local hash = base .. 'm:' .. minute
-  local function among_others(name) return string.match(name, '^.-|.-|') .. '*' end
+  local function among_others(name) return (string.match(name, '^.-|.-|') or '') .. '*' end
   local fields = redis.call('HLEN', hash)
   if fields > MOST_FIELDS then
     redis.call('HDEL', hash, field)
@@ -21,7 +21,7 @@ local function begin_field(base, minute, field)
   redis.call('PEXPIRE', hash, KEPT_MS)
   -- An event's id never goes back, so nothing is counted in that minute any more.
   local before = redis.pcall('SET', base .. 'open', minute, 'PX', KEPT_MS, 'GET')
-  if type(before) ~= 'string' or before == minute then return end
+  if type(before) ~= 'string' or not string.match(before, '^%d+$') or before == minute then return end
   local from, half_hour = base .. 'm:' .. before, base .. 'h:' .. int(math.floor(before / MINUTES))
   if misfit(from, 'hash') or misfit(half_hour, 'hash') then return end
   local counts, room = redis.call('HGETALL', from), MOST_FIELDS - redis.call('HLEN', half_hour)
