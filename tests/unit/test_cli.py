@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from io import StringIO
@@ -204,3 +205,16 @@ def _printed(renderable: Table) -> list[str]:
     console = Console(width=200, file=StringIO())
     console.print(renderable)
     return console.file.getvalue().splitlines()
+
+
+def test_a_table_reads_the_same_in_a_terminal_and_in_a_pipe() -> None:
+    rows = [("queued", "one \u4e2d", words.styled("dead")), ("x", "two", 3)]
+    shown = []
+    for is_terminal in (True, False):
+        file = StringIO()
+        console = Console(file=file, width=200, force_terminal=is_terminal, no_color=True)
+        console.print(words.table(("state", "id", "n"), rows))
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
+        shown.append([line.rstrip() for line in plain.splitlines()])
+    assert shown[0] == shown[1]
+    assert len(shown[0]) == 3

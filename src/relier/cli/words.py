@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,8 @@ from relier.ops.events import CLAIMED
 from relier.ops.steps import said
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.segment import Segment
     from rich.table import Table
     from rich.text import Text
 
@@ -118,19 +120,51 @@ def signature(found: Signature | None) -> str:
     return f"{found.verdict}{by}"
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Columns:
     """Return a table without lines; what is too wide is cut, but never an id: ids are copied."""
-    from rich.table import Table
+    return Columns(headers, [[_cell(each) for each in row] for row in rows])
 
-    cells = [[_cell(each) for each in row] for row in rows]
-    made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for index, header in enumerate(headers):
-        longest = max((len(row[index]) for row in cells), default=0)
-        least = longest if header in _NEVER_CUT else None
-        made.add_column(header, no_wrap=True, overflow="ellipsis", min_width=least)
-    for row in cells:
-        made.add_row(*row)
-    return made
+
+class Columns:
+    """Rows under headers: laid out by rich in a terminal, written as they are elsewhere.
+
+    Ten thousand rows take rich several seconds, and into a pipe nothing is to be laid out.
+    """
+
+    def __init__(self, headers: Sequence[str], cells: Sequence[Sequence[Text]]) -> None:
+        self._headers = headers
+        self._cells = cells
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if options.is_terminal:
+            yield self._laid_out()
+        else:
+            yield from self._written()
+
+    def _laid_out(self) -> Table:
+        from rich.table import Table
+
+        made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for index, header in enumerate(self._headers):
+            longest = max((len(row[index]) for row in self._cells), default=0)
+            least = longest if header in _NEVER_CUT else None
+            made.add_column(header, no_wrap=True, overflow="ellipsis", min_width=least)
+        for row in self._cells:
+            made.add_row(*row)
+        return made
+
+    def _written(self) -> Iterator[Segment]:
+        from rich.cells import cell_len
+        from rich.segment import Segment
+
+        lines = [list(self._headers), *([each.plain for each in row] for row in self._cells)]
+        widths = [max(map(cell_len, column)) + 2 for column in zip(*lines, strict=True)]
+        for line in lines:
+            padded = (
+                cell + " " * (width - cell_len(cell))
+                for cell, width in zip(line, widths, strict=True)
+            )
+            yield Segment("".join(padded).rstrip() + "\n")
 
 
 def paragraphs(rows: Iterable[Sequence[object]]) -> Table:
