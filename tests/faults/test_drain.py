@@ -298,15 +298,16 @@ def test_a_worker_inside_another_program_does_not_end_it(
 ) -> None:
     for name, value in scene.journal.env.items():
         monkeypatch.setenv(name, value)
-    task_id = scene.push("work", "inside", 1.0)
-    started = start_worker(
-        scene.app, pool="threads", concurrency=1, perform_ping_check=False, shutdown_timeout=30
-    )
-    with started:
-        scene.began("inside")
-    scene.settle()
-    assert scene.state(task_id) == "SUCCESS"
-    assert scene.members() == set()
+    for word in ("inside", "and once more"):
+        task_id = scene.push("work", word, 1.0)
+        started = start_worker(
+            scene.app, pool="threads", concurrency=1, perform_ping_check=False, shutdown_timeout=30
+        )
+        with started:
+            scene.began(word)
+        scene.settle()
+        assert scene.state(task_id) == "SUCCESS"
+        assert scene.members() == set()
 
 
 # -- from afar

@@ -104,6 +104,9 @@ class Drain(threading.Thread):
         self._orders.put(None)
         if self.is_alive():
             self.join(max(self._ends_at_s - time.monotonic(), 0.0) + _MAIN_ENDS_WITHIN_S)
+        if not self._owns_process:
+            # The program may start another worker, which must not find itself told to stop.
+            worker_state.should_stop = None
         return not self._account.sums.left
 
     # -- what it does about it

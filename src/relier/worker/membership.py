@@ -113,6 +113,7 @@ class Membership:
             if self.joined:
                 return
             self._pid = os.getpid()
+            self.draining = False  # an earlier worker of this program may have drained
             self.held.clear()
             self._ended.clear()
             self._enter()
