@@ -225,8 +225,9 @@ def test_inflight_shows_who_has_what(clerk: Clerk) -> None:
     assert found["workers"][0]["pid"] == clerk.worker.pid
     assert clerk.rl("tasks", "inflight", "--worker", "nobody").exit_code == 4
     shown = clerk.rl("tasks", "inflight").stdout
-    assert "1 worker, " in shown
-    assert "2 running" in shown
+    assert "2 tasks running, 0 workers idle, 0 lost" in shown
+    assert shown.startswith("relier  ")
+    assert " queued  p95 " in shown.splitlines()[0]
 
 
 def test_follow_is_a_live_view_that_ctrl_c_ends(clerk: Clerk) -> None:

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -217,7 +218,7 @@ def test_the_beginning_of_an_id_is_enough_to_be_told_the_whole(road: Road) -> No
 class _Terminal:
     """A command in a terminal of its own."""
 
-    def __init__(self, road: Road, *arguments: str) -> None:
+    def __init__(self, road: Road, *arguments: str, columns: int = 200) -> None:
         self._screen, terminal = pty.openpty()
         self.shown = ""
         self.process = subprocess.Popen(
@@ -225,7 +226,7 @@ class _Terminal:
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,
-            env={**os.environ, "TERM": "xterm", "COLUMNS": "200", "NO_COLOR": "1"},
+            env={**os.environ, "TERM": "xterm", "COLUMNS": str(columns), "NO_COLOR": "1"},
             start_new_session=True,
         )
         os.close(terminal)
@@ -241,11 +242,50 @@ class _Terminal:
                 self.shown += rest.decode()
         os.close(self._screen)
 
+    def text(self) -> str:
+        return " ".join(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.shown).split())
+
     def until(self, text: str) -> None:
         def there() -> bool:
             if select.select([self._screen], [], [], 0.05)[0]:
                 with suppress(OSError):
                     self.shown += os.read(self._screen, 65536).decode()
-            return text in self.shown
+            # A narrow terminal breaks lines between words.
+            return text in self.text()
 
-        wait_for(there, 60, lambda: self.shown)
+        wait_for(there, 60, lambda: self.text()[-900:])
+
+
+def test_inflight_tells_of_the_last_recovery_in_forty_columns(road: Road) -> None:
+    gate = road.folder / "gate"
+    with road.worker("first") as first:
+        task_id = road.send("hold", str(gate))
+        road.until(task_id, "running")
+        with road.worker("second"), _Terminal(road, "tasks", "inflight", "-f", columns=40) as view:
+            view.until("1 task running, 1 worker idle, 0 lost")
+            first.sigkill_tree()
+            view.until("connection lost")
+            gate.touch()
+            road.until(task_id, "ended")
+            view.until("0 tasks running, 1 worker idle, 0 lost")
+            view.until("last recovery")
+            view.process.send_signal(signal.SIGINT)
+            assert view.process.wait(30) == 0
+    assert "hold running " in view.text()
+    found = road.facts("tasks", "inflight")
+    assert found["last_recovery"]["task_id"] == task_id
+    assert found["p95_ms"] > 0
+    road.forget()
+    last = road.facts("tasks", "inflight")["last_recovery"]
+    assert last["reason"] == "first@test dead (connection lost)", "it outlives the stream"
+
+
+@pytest.mark.parametrize("command", ["list", "inflight"])
+def test_a_reader_that_had_enough_is_no_error(road: Road, command: str) -> None:
+    for n in range(3000):
+        road.send("hold", n)
+    asked = [sys.executable, "-m", "relier.cli", "tasks", command, "--limit", "10000"]
+    script = shlex.join([*asked, "--url", road.server.url]) + " | head -1; echo ${PIPESTATUS[0]}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0"
+    assert done.stderr == ""

@@ -172,6 +172,11 @@ def failing(asked: Asked, *, reaches: AbstractContextManager[None] | None = None
     try:
         with reaches or _redis_answers(asked):
             yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader had enough (`rl tasks list | head`): nothing more goes into the closed pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except NotFoundError as error:
         _fail(asked, error, NOT_FOUND)
     except errors.RedisConnectionError as error:
@@ -197,10 +202,15 @@ def console() -> Console:
     """Return where to print: in colour in a terminal, in plain whole lines elsewhere."""
     from rich.console import Console
 
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            """Leave it to the command, which ends quietly."""
+            raise BrokenPipeError
+
     found = Console(highlight=False)
     if found.is_terminal:
         return found
-    return Console(highlight=False, width=_PIPE_WIDTH, file=cast(IO[str], _Trimmed()))
+    return Plain(highlight=False, width=_PIPE_WIDTH, file=cast(IO[str], _Trimmed()))
 
 
 @contextmanager

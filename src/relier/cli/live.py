@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import click
 import msgspec
@@ -18,6 +19,7 @@ from relier.ops.inflight import InFlight, Snapshot
 _EVERY_S = 0.5
 _SHORT_ID = 8
 _FRAME_ROWS = 6
+_NARROW = 72
 
 
 def follow(look: Callable[[], Snapshot], *, as_json: bool) -> None:
@@ -43,22 +45,34 @@ def follow(look: Callable[[], Snapshot], *, as_json: bool) -> None:
 
 def picture(found: Snapshot, console: Console, height: int | None = None) -> RenderableType:
     """Return the fleet as a picture of at most ``height`` rows (None: as many as it takes)."""
-    rows = _rows(found, short=console.width < words.WIDE)
+    rows, narrow = _rows(found, short=console.width < words.WIDE), console.width < _NARROW
     hidden = 0
     if height is not None:
-        room = max(height - _FRAME_ROWS - min(len(found.queues), 3), 1)
+        room = max(height - _FRAME_ROWS - min(len(found.queues), 3), 1) // (2 if narrow else 1)
         hidden = max(len(rows) - room, 0)
         rows = rows[:room]
-    headers = ("worker", "task", "id", "for", "state", "queue", "run")
     parts: list[RenderableType] = [_header(found), *_queues(found), Text()]
-    parts.append(words.table(headers, rows) if rows else Text("no workers", style="yellow"))
+    parts.append(_table(rows, narrow=narrow) if rows else Text("no workers", style="yellow"))
     parts += [Text(), _footer(found, hidden)]
     return Group(*parts)
 
 
+def _table(rows: Sequence[tuple[object, ...]], *, narrow: bool) -> RenderableType:
+    if not narrow:
+        return words.table(("worker", "task", "id", "for", "state", "queue", "run"), rows)
+    lines = []
+    for worker, task, task_id, lasts, state, queue, run in rows:
+        # The second line is for who wants to know more; the first says what runs, and for how long.
+        lines.append(Text.assemble(words.safe(f"{task} "), cast(Text, state), f" {lasts}"))
+        below = words.safe(f"  {worker} {task_id} {queue} run {run}")
+        lines.append(Text(below, style="dim", no_wrap=True, overflow="ellipsis"))
+    return Group(*lines)
+
+
 def _header(found: Snapshot) -> Text:
-    text = Text(found.cluster, style="bold")
-    text.append(f"  {words.clock(found.at_ms)[:19]}", style="dim")
+    text = Text(words.safe(found.cluster), style="bold")
+    text.append(f"  {found.waiting:,} queued  p95 {words.span(found.p95_ms)}", style="")
+    text.append(f"  {words.clock(found.at_ms)[11:19]}", style="dim")
     return text
 
 
@@ -93,13 +107,13 @@ def _rows(found: Snapshot, *, short: bool) -> list[tuple[object, ...]]:
         own = [task for task in found.tasks if task.worker_id == worker.worker_id]
         rows += [_row(worker, task, short=short) for task in own]
         if not own:
-            state = words.styled(_state_of(worker))
+            state = words.styled(_state_of(worker, found))
             rows.append((worker.name, "-", "-", "-", state, ",".join(worker.queues), "-"))
     return rows
 
 
-def _state_of(worker: Worker) -> str:
-    if worker.dying:
+def _state_of(worker: Worker, found: Snapshot) -> str:
+    if worker.worker_id in found.lost:
         return "dead"
     return "draining" if worker.draining else "idle"
 
@@ -125,21 +139,16 @@ def _is_uuid(task_id: str) -> bool:
 
 def _footer(found: Snapshot, hidden: int) -> Text:
     running = sum(task.state == "running" for task in found.tasks)
-    done = sum(worker.done for worker in found.workers)
-    failed = sum(worker.failed for worker in found.workers)
-    text = Text(
-        f"{words.count(len(found.workers), 'worker')}, {found.held} in hand, {running} running, "
-        f"{done:,} done, {failed:,} failed",
-        no_wrap=True,
-        overflow="ellipsis",
-    )
-    if hidden:
-        text.append(f", {hidden} rows not shown", style="dim")
+    busy = {task.worker_id for task in found.tasks}
+    idle = sum(worker.worker_id not in busy for worker in found.workers)
+    lost = sum(task.worker_id in found.lost for task in found.tasks)
     last = found.last_recovery
-    if last:
-        when = words.ago(last.at_ms, found.at_ms)
-        why = words.safe(f"{last.task_id} ({last.reason})")
-        text.append(f"\nlast recovery {when}: {why}", style="green")
-    else:
-        text.append("\nno recoveries", style="dim")
+    back = f"last recovery {words.ago(last.at_ms, found.at_ms)}" if last else "no recoveries"
+    text = Text(f"{words.count(running, 'task')} running, {words.count(idle, 'worker')} idle, ")
+    text.append(f"{lost:,} lost", style="bold red" if lost else "")
+    text.append(f", {back}", style="green" if last else "dim")
+    if last and last.reason:
+        text.append(words.safe(f": {' '.join(filter(None, (last.task_id, last.reason)))}"), "dim")
+    if hidden:
+        text.append(f"\n{hidden} rows not shown", style="dim")
     return text

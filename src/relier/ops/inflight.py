@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from relier.ops import events, fleet, messages
+from relier.ops import fleet, messages, recent
 from relier.ops.fleet import Queue, Worker
+from relier.ops.recent import Recovery
+from relier.store import fleet as store_fleet
 from relier.store import reading
 from relier.store.broker import Broker
 from relier.store.client import Store
+from relier.store.fleet import Survey
 from relier.store.reading import HeldClaim
-
-_EVENTS_LOOKED_AT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +39,15 @@ class InFlight:
 
 
 @dataclass(frozen=True, slots=True)
-class Recovery:
-    """The last time that a task came back from a dead process."""
-
-    at_ms: int
-    task_id: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The fleet at one moment.
 
     Args:
         at_ms: on the server's clock.
         held: how many messages the workers hold; ``tasks`` shows at most the limit asked for.
+        waiting: how many wait in all queues.
+        p95_ms: of the runs that ended of late; None when there were none.
+        lost: workers that are dead and whose tasks have not come back yet.
     """
 
     cluster: str
@@ -60,6 +56,9 @@ class Snapshot:
     workers: tuple[Worker, ...]
     tasks: tuple[InFlight, ...]
     held: int
+    waiting: int
+    p95_ms: int | None
+    lost: tuple[str, ...]
     last_recovery: Recovery | None
 
 
@@ -79,6 +78,8 @@ def snapshot(broker: Broker, *, worker: str | None = None, limit: int = 200) -> 
     now_ms = reading.now_ms(store)
     shown = sorted(held, key=lambda claim: (not claim.started, int(claim.number)))[:limit]
     queues = fleet.queues(store, held)
+    busiest = sorted(queues, key=lambda queue: (queue.claimed, queue.waiting), reverse=True)
+    late = recent.look(store, [queue.name for queue in busiest], now_ms)
     return Snapshot(
         cluster=broker.settings.cluster_name,
         at_ms=now_ms,
@@ -86,7 +87,10 @@ def snapshot(broker: Broker, *, worker: str | None = None, limit: int = 200) -> 
         workers=members,
         tasks=describe(store, shown, names, now_ms),
         held=len(held),
-        last_recovery=_last_recovery(store, [queue.name for queue in queues]),
+        waiting=sum(queue.waiting for queue in queues),
+        p95_ms=late.p95_ms,
+        lost=tuple(sorted(_lost(store) & names.keys())),
+        last_recovery=late.last_recovery,
     )
 
 
@@ -133,8 +137,19 @@ def _described(
     )
 
 
-def _last_recovery(store: Store, queues: list[str]) -> Recovery | None:
-    for event in events.latest(store, queues, _EVENTS_LOOKED_AT):
-        if event.recovery:
-            return Recovery(event.at_ms, event.task_id, event.detail)
-    return None
+def _lost(store: Store) -> set[str]:
+    """Return the workers that are dead and whose tasks have not come back yet."""
+    seen = store_fleet.survey(store)
+    return {
+        worker for worker, entry in seen.entries.items() if "dying" in entry or _is_cut(entry, seen)
+    }
+
+
+def _is_cut(entry: Mapping[str, str], seen: Survey) -> bool:
+    client_id = entry.get("client_id")
+    return bool(
+        client_id
+        and seen.connected is not None
+        and entry.get("run_id") == seen.run_id
+        and client_id not in seen.connected
+    )

@@ -54,7 +54,7 @@ from relier.store.reading.queues import InHand, any_waiting, in_hand, next_messa
 from relier.store.reading.server import answered, info, load_script, now_ms, remove_prefixed
 from relier.store.reading.tallies import Counts, ended_by_half_hour, ended_by_minute
 from relier.store.reading.tasks import records, stored_result
-from relier.store.reading.workers import worker_entries, worker_entry, worker_names
+from relier.store.reading.workers import past_workers, worker_entries, worker_entry, worker_names
 
 __all__ = [
     "LARGEST_BYTES",
@@ -105,6 +105,7 @@ __all__ = [
     "oldest",
     "parcel_size",
     "parcels",
+    "past_workers",
     "pauses",
     "records",
     "remove_prefixed",

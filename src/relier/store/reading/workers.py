@@ -44,3 +44,9 @@ def worker_names(store: Store, worker_ids: Iterable[str]) -> dict[str, str]:
             break
         before = f"({page[-1][0].decode()}"
     return found
+
+
+def past_workers(store: Store, count: int = 50) -> list[tuple[int, dict[str, str]]]:
+    """Return when the latest workers went (or gave back tasks as they died), newest first."""
+    found = redis_of(store).xrevrange(store.keys.past_workers, count=count)
+    return [(int(stream_id.partition(b"-")[0]), texts(fields)) for stream_id, fields in found]
