@@ -200,3 +200,12 @@ def test_something_else_in_the_events_place_stops_no_move(desk: Desk) -> None:
     assert desk.store.run(running.finish(KEYS, claim, "a", "SUCCESS", None))
     lines = desk.redis.hget(KEYS.task("a"), "h").decode()
     assert [e.kind for e in history.read(lines, "a")] == ["requeued", "started", "ended"]
+
+
+def test_that_it_was_cancelled_is_remembered_once(desk: Desk) -> None:
+    desk.push("a")
+    for _ in range(2):
+        assert desk.store.run(running.revoke(KEYS, "a"))
+    assert [e.kind for e in history.read(desk.subject("a").lines, "a")] == ["cancelled"]
+    assert desk.store.run(running.revoke(KEYS, "nobody"))
+    assert not desk.redis.hexists(KEYS.task("nobody"), "h")

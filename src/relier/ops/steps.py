@@ -94,6 +94,7 @@ _SENTENCES: dict[str, Callable[[Event], str]] = {
     "condemned": lambda e: f"stopped in {who(e)}{_why(e)}",
     "overtime": lambda e: f"ran over its soft timeout{_why(e)}",
     "deferred": lambda e: f"put off by {who(e)}{_why(e)}",
+    "cancelled": lambda _: "asked not to run",
     "hastened": lambda _: "made due at once",
     "duplicate": lambda _: "a copy was dropped",
     "revoked": lambda _: "revoked before it began",
