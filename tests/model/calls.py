@@ -60,7 +60,9 @@ def _had_started(s: State, message: Message) -> bool:
 def _is_suspect(ledger: Ledger, claim: Claim, rules: Rules) -> bool:
     life = ledger.life(ledger.life_of(claim.message.token))
     cleared = claim[:2] in ledger.cleared
-    return life is not None and life.interruptions >= rules.suspect_from and not cleared
+    if life is None or cleared:
+        return False
+    return rules.suspects(life.deaths, life.interruptions)
 
 
 def _condemn(s: State, worker: int, rules: Rules) -> Ledger:

@@ -258,12 +258,13 @@ def _returned(ledger: Ledger, life: Life, fact: Fact, worker: int, rules: Rules)
     if not fact.detail:
         return ledger
     running = dict(ledger.condemned).get(worker)
-    suspect = life.interruptions >= rules.suspect_from
+    suspect = rules.suspects(life.deaths, life.interruptions)
     sole = suspect and dict(ledger.suspected).get(worker) == 1
     if fact.detail == "own" and running is not None and running != 1 and not sole:
         return ledger.breaks(f"LAW6 {life.task} is blamed, {running} ran and may have done it")
     if fact.detail == "own" or running == 1:
-        charged = life.deaths + 1 + (rules.suspect_from if suspect else 0)
+        once_unnoticed = min(life.interruptions, rules.suspect_from) if suspect else 0
+        charged = life.deaths + 1 + once_unnoticed
         exhausted = charged > rules.max_resurrections
         return ledger.write(life._replace(deaths=life.deaths + 1, exhausted=exhausted))
     return ledger.write(life._replace(interruptions=life.interruptions + 1))

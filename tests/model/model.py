@@ -141,7 +141,7 @@ def start(
     entry = redis.entry(worker)
     assert entry is not None, "a claim has a worker"
     on_trial = _on_trial(redis, entry)
-    if verdict == "run" and record.interruptions >= rules.suspect_from:
+    if verdict == "run" and rules.suspects(record.blame, record.interruptions):
         if on_trial and patient and rules.suspects_run_apart:
             verdict = "busy"
         else:
@@ -590,8 +590,8 @@ def _give_back(
     redis = redis.with_record(record._replace(state=QUEUED, worker=0, number=0, saved=saved))
     own = blame == "own" and rules.own_death_blamed
     charged = record.blame
-    if record.interruptions >= rules.suspect_from and rules.interruptions_charged:
-        charged += rules.suspect_from
+    if own and rules.suspects(charged - 1, record.interruptions) and rules.interruptions_charged:
+        charged += min(record.interruptions, rules.suspect_from)
     interrupted = record.interruptions > rules.max_interruptions and rules.interruptions_bounded
     if (own and charged > rules.max_resurrections) or (not own and interrupted):
         redis, more = _fail(redis, rules, message)

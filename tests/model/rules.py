@@ -84,8 +84,12 @@ class Rules:
 
     @property
     def suspect_from(self) -> int:
-        """Return from how many interruptions on a task is a suspect."""
+        """Return from how many deaths on a task is a suspect."""
         return max(1, min(3, self.max_resurrections))
+
+    def suspects(self, blame: int, interruptions: int) -> bool:
+        """Return whether a task that ran in so many deaths may have done those beside others."""
+        return interruptions > 0 and blame + interruptions >= self.suspect_from
 
 
 RIGHT = Rules()

@@ -89,7 +89,7 @@ if verdict == 'run' and ARGV[15] ~= '' then
 end
 local at_us = now_us()
 local now_ms, again_ms = at_us / 1000, 1000
-if verdict == 'run' and state and tonumber(r[7] or 0) >= suspect_from(tonumber(own_limit ~= '' and own_limit or ARGV[11])) then
+if verdict == 'run' and state and r[7] and suspects(tonumber(r[6] or 0), tonumber(r[7]), tonumber(own_limit ~= '' and own_limit or ARGV[11])) then
   expect(KEYS[6], 'zset')
   local ran_ms, waits_since_ms = tonumber(r[12] or 0), tonumber(r[13] or now_ms)
   if not stand_trial(KEYS[1], KEYS[3], KEYS[2], n, now_ms, ran_ms, waits_since_ms, {unpack(ARGV, 12)}) then

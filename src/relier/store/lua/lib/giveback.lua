@@ -49,14 +49,14 @@ local function give_back(q, n, rules)
     returns = deaths + interruptions
     local most = tonumber(fields[3] or rules.max_resurrections)
     -- What made it a suspect was its own doing, if it is found out in the end.
-    local suspect = interruptions >= suspect_from(most) and suspect_from(most) or 0
+    local suspect, unnoticed = suspects(deaths - 1, interruptions, most)
     if rules.died_ms then
       local ran_ms = math.max(rules.died_ms - tonumber(fields[6] or 0), 0)
       redis.call('HSET', record, 'k', int(math.min(ran_ms, tonumber(fields[7] or ran_ms))))
       redis.call('HINCRBY', record, 'ks', int(ran_ms))
     end
     redis.call('PEXPIRE', record, rules.ttl_ms)
-    if how == 'b' and deaths + suspect > most or how == 'i' and interruptions > rules.max_interruptions then
+    if how == 'b' and deaths + (suspect and unnoticed or 0) > most or how == 'i' and interruptions > rules.max_interruptions then
       local outcome = rules['exhausted_' .. how]
       redis.call('HSET', record, 's', 'c', 'c', '')
       to_replay(q, '0', fields[4] or '0', fields[5] or '', outcome, parcel)

@@ -7,9 +7,11 @@
 local MOST_INTERRUPTIONS_UNNOTICED = 3
 local ASKS_WITHIN_MS = 1000
 
--- From how many interruptions on a task is a suspect; they count as blame once it is found out.
-local function suspect_from(max_resurrections)
-  return math.max(1, math.min(MOST_INTERRUPTIONS_UNNOTICED, max_resurrections))
+-- Whether a task that ran in so many deaths may have done those beside others; and how many of these count as blame,
+-- once it is found out: so it runs no more often than one whose deaths were all its own.
+local function suspects(deaths, interruptions, max_resurrections)
+  local unnoticed = math.max(1, math.min(MOST_INTERRUPTIONS_UNNOTICED, max_resurrections))
+  return interruptions > 0 and deaths + interruptions >= unnoticed, math.min(interruptions, unnoticed)
 end
 
 -- The claim on trial in a worker as of its last beat: '' when there are several, nil when there is none.
