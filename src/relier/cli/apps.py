@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -12,11 +13,12 @@ from relier.ops.doctor.celery_app import AppFacts
 from relier.store.address import Address
 
 
-def load_app(name: str) -> Any:
+def load_app(name: str, include: Sequence[str] = ()) -> Any:
     """Import an app and its tasks.
 
     Args:
         name: as `celery -A` takes it: shop, shop.celery, shop:app.
+        include: more modules to import.
 
     Raises:
         ConfigurationError: there is no such app, or its module fails; the message says where.
@@ -28,6 +30,8 @@ def load_app(name: str) -> Any:
         with redirect_stdout(sys.stderr):
             app = find_app(name)
             app.loader.import_default_modules()
+            for each in include:
+                app.loader.import_task_module(each)
             app.finalize()
     except RelierError:
         raise

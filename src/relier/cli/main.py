@@ -22,6 +22,10 @@ _COMMANDS = {
         "What is let in per window: status, reset.",
     ),
     "bench": ("relier.cli.bench:bench", "Measure relier beside vanilla Celery."),
+    "cluster": (
+        "relier.cli.cluster:cluster",
+        "A server and workers on this machine: up, status, scale, logs, down.",
+    ),
     "completion": ("relier.cli.completion:completion", "Completion for bash, zsh and fish."),
     "config": ("relier.cli.config:config", "Settings: show, validate, set."),
     "demo": ("relier.cli.demo:demo", "Kill workers in front of you and count what was lost."),

@@ -80,6 +80,7 @@ class EmbeddedServer:
             so that no second server writes there. None: a temporary folder that `stop` removes.
         binary: the server to run; None looks for one (see `find_binary`).
         port: the TCP port to listen on; None takes a free one.
+        log_path: its log, emptied at each start; None: a file in a temporary folder.
     """
 
     def __init__(
@@ -88,8 +89,10 @@ class EmbeddedServer:
         *,
         binary: Path | None = None,
         port: int | None = None,
+        log_path: Path | None = None,
     ) -> None:
         self._binary = binary
+        self._given_log_path = log_path
         self._given_data_dir = data_dir
         self._port = port
         self._run_dir: Path | None = None
@@ -133,7 +136,7 @@ class EmbeddedServer:
     @property
     def log_path(self) -> Path:
         """The server's log."""
-        return self._folder() / "server.log"
+        return self._given_log_path or self._folder() / "server.log"
 
     @property
     def data_dir(self) -> Path:
