@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from celery._state import _set_task_join_will_block
 
 from relier.store.embedded import EmbeddedServer
 from support.journal import Journal
@@ -20,6 +21,13 @@ def pytest_xdist_auto_num_workers() -> int:
     """Run more processes than there are cores: a test of workers waits for a third of its time."""
     cores = os.cpu_count() or 1
     return cores + cores // 2
+
+
+@pytest.fixture(autouse=True)
+def _waits_for_results() -> Iterator[None]:
+    """Let the next test wait for results though a worker has run inside this process."""
+    yield
+    _set_task_join_will_block(False)
 
 
 @pytest.fixture(scope="session")
