@@ -239,6 +239,26 @@ def test_an_existing_server_is_used_and_left_alone(harbour: Harbour, redis_url: 
     harbour.all_gone()
 
 
+def test_a_reader_that_goes_away_ends_the_printing_only(harbour: Harbour) -> None:
+    with subprocess.Popen(
+        [*RL, "up", *UP, "--workers", "1"],
+        cwd=harbour.folder,
+        env=harbour.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as cluster:
+        assert cluster.stdout is not None
+        assert cluster.stderr is not None
+        cluster.stdout.readline()
+        cluster.stdout.close()
+        socket = Folder(harbour.folder / ".relier").socket
+        wait_for(lambda: (facts := control.status(socket)) and facts.ready, DEADLINE_S)
+        cluster.send_signal(signal.SIGTERM)
+        assert cluster.stderr.read() == b""
+        assert cluster.wait(DEADLINE_S) == 0
+    harbour.all_gone()
+
+
 @pytest.mark.parametrize(
     ("options", "status", "said"),
     [

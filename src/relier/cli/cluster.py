@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from relier.cli import common, words
-from relier.cli.cluster_up import folder_option, say_account, say_facts, say_line, up
+from relier.cli.cluster_lines import Lines
+from relier.cli.cluster_up import folder_option, say_account, say_facts, up
 from relier.cli.common import Asked, NotFoundError
 from relier.errors import RelierError
 
@@ -131,12 +132,12 @@ def logs_(asked: Asked, name: str | None, follow: bool, lines: int, path: Path) 
     if name is not None and name not in known:
         raise common.unknown("log", name, known, f"there are {', '.join(known)}")
     shown = logs.Tail(folder.logs, None if name is None else {name}, lines)
-    width = max(map(len, known))
+    printed = Lines(asked.as_json, max(map(len, known)))
     with common.terminable():
         while True:
             runs = follow and control.status(folder.socket) is not None
             for line in shown.lines():
-                say_line(asked.as_json, line, width)
+                printed.say(line)
             if not runs:
                 return
             time.sleep(_LOOK_AGAIN_S)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
@@ -19,6 +18,7 @@ import click
 
 from relier import config
 from relier.cli import common, words
+from relier.cli.cluster_lines import Lines, Printer
 from relier.cli.common import Asked
 from relier.errors import ConfigurationError, RelierError
 
@@ -26,12 +26,10 @@ if TYPE_CHECKING:
     from relier.cluster.control import Account, Facts
     from relier.cluster.folder import Folder
     from relier.cluster.launch import Wish
-    from relier.cluster.logs import Line
 
 _READY_WITHIN_S = 90.0
 _LOOK_AGAIN_S = 0.1
 _PATIENCE_S = 1.0
-_COLOURS = ("cyan", "green", "magenta", "yellow", "blue")
 
 
 def folder_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -76,7 +74,10 @@ def folder_option(function: Callable[..., Any]) -> Callable[..., Any]:
     "--queues", "-Q", default="", metavar="QUEUES", help="What to consume; else the app's default."
 )
 @click.option(
-    "--url", metavar="URL", help="An existing Redis, instead of a server of the cluster's own."
+    "--url",
+    metavar="URL",
+    envvar="_RL_CLUSTER_URL",
+    help="An existing Redis, instead of a server of the cluster's own.",
 )
 @click.option(
     "--port",
@@ -128,17 +129,11 @@ def _supervise(asked: Asked, wish: Wish, folder: Folder, *, quiet: bool) -> Acco
     from relier.cluster.logs import Tail
     from relier.cluster.supervisor import Supervisor
 
-    shown = Tail(folder.logs)
-
-    def show() -> None:
-        nonlocal quiet
-        try:
-            for line in () if quiet else shown.lines():
-                say_line(asked.as_json, line, len("resurrector"))
-        except OSError:
-            quiet = True  # nobody reads any more; that is no reason to end
-
+    printer = Printer(Tail(folder.logs), Lines(asked.as_json, len("resurrector")))
     with ExitStack() as running:
+        if not quiet:
+            printer.start()
+            running.callback(printer.close)
         server = None
         if wish.url is None:
             server = running.enter_context(_server(wish, folder))
@@ -151,9 +146,7 @@ def _supervise(asked: Asked, wish: Wish, folder: Folder, *, quiet: bool) -> Acco
         broker = common.broker_of(settings, wish.prefix)
         broker.store.check_server()
         try_app(wish, environment(url, embedded=server is not None))
-        account = Supervisor(wish, folder, broker, server, show).run()
-        show()
-    return account
+        return Supervisor(wish, folder, broker, server).run()
 
 
 def _server(wish: Wish, folder: Folder) -> Any:
@@ -199,6 +192,7 @@ def _log_into(folder: Folder) -> None:
 
 def _in_background(asked: Asked, wish: Wish, folder: Folder) -> int:
     from relier.cluster import control
+    from relier.cluster.launch import URL_VARIABLE
 
     with tempfile.TemporaryFile() as said:
         started = subprocess.Popen(
@@ -206,6 +200,7 @@ def _in_background(asked: Asked, wish: Wish, folder: Folder) -> int:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=said,
+            env={**os.environ, **({URL_VARIABLE: wish.url} if wish.url else {})},
             start_new_session=True,
         )
         deadline_s = time.monotonic() + _READY_WITHIN_S
@@ -241,7 +236,6 @@ def _typed(asked: Asked, wish: Wish, folder: Folder) -> list[str]:
     line += ["--prefix", wish.prefix]
     for option, value in (
         ("--concurrency", wish.concurrency),
-        ("--url", wish.url),
         ("--port", wish.port),
     ):
         if value is not None:
@@ -287,19 +281,3 @@ def say_account(asked: Asked, account: Account) -> None:
     if account.why:
         said += f" Nobody asked for it: {account.why}; see `rl cluster logs`."
     click.echo(words.safe(said))
-
-
-def say_line(as_json: bool, line: Line, width: int) -> None:
-    """Print a line of a log, with its name before it."""
-    if as_json:
-        click.echo(json.dumps({"name": line.name, "line": line.text}))
-        return
-    from rich.text import Text
-
-    shown = Text(f"{line.name:<{width}} | ", style=_colour(line.name))
-    shown.append(words.safe(line.text), style="default")
-    common.console().print(shown, soft_wrap=True)
-
-
-def _colour(name: str) -> str:
-    return _COLOURS[sum(name.encode()) % len(_COLOURS)]

@@ -14,6 +14,7 @@ import click
 
 from relier import __version__
 from relier.cli.lazy import LazyGroup
+from relier.cli.pipe import Pipe, ReaderGoneError
 
 _COMMANDS = {
     "admin": ("relier.cli.admin:admin", "Rare orders: purge-locks, reset-admission."),
@@ -63,46 +64,15 @@ def main() -> None:
         rl()
         return
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout = _Pipe(sys.stdout)
+        sys.stdout = Pipe(sys.stdout)
     try:
         try:
             rl()
         finally:
             sys.stdout.flush()
-    except _ReaderGoneError:
+    except ReaderGoneError:
         # It had enough (`rl tasks list | head`): that is no failure, and there is nothing to say.
         os._exit(0)
-
-
-class _ReaderGoneError(Exception):
-    """Nobody reads what is printed; no OSError, for click and rich make a failure of those."""
-
-
-class _Pipe(TextIOWrapper):
-    """Standard output into a pipe that its reader may close at any time."""
-
-    def __init__(self, stream: TextIOWrapper) -> None:
-        encoding, errors = stream.encoding, stream.errors
-        buffered, through = stream.line_buffering, stream.write_through
-        super().__init__(
-            stream.detach(),
-            encoding=encoding,
-            errors=errors,
-            line_buffering=buffered,
-            write_through=through,
-        )
-
-    def write(self, text: str) -> int:
-        try:
-            return super().write(text)
-        except BrokenPipeError:
-            raise _ReaderGoneError from None
-
-    def flush(self) -> None:
-        try:
-            super().flush()
-        except BrokenPipeError:
-            raise _ReaderGoneError from None
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ class Control:
         """Return one question and who asks; None: there is none, or it was nonsense."""
         try:
             connection, _ = self._listening.accept()
-        except (BlockingIOError, ConnectionError):
+        except OSError:
             return None
         connection.settimeout(1.0)
         asker = Asker(connection)
@@ -193,8 +193,12 @@ def _ask(path: str, request: Request, timeout_s: float | None) -> bytes | None:
         connection.settimeout(timeout_s)
         try:
             connection.connect(path)
-        except (FileNotFoundError, ConnectionRefusedError):
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             return None
+        except PermissionError as error:
+            raise RelierError(
+                f"the cluster at {path} is another user's: ask as that one"
+            ) from error
         try:
             connection.sendall(msgspec.json.encode(request) + b"\n")
             return _line(connection)

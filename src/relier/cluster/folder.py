@@ -66,7 +66,7 @@ class Folder:
     @property
     def exists(self) -> bool:
         """Return whether a cluster was here."""
-        return (self.path / "cluster.json").exists()
+        return os.path.exists(self.path / "cluster.json")  # False, too, if it is another user's
 
     def log(self, name: str) -> Path:
         """Return a part's log."""

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from relier.cluster.plan import RESURRECTOR
 
-READY_APP = "relier.tasks.app"
+URL_VARIABLE = "_RL_CLUSTER_URL"
+"""By which a command gives `--url` to its successor in the background: `ps` shows arguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ def command(wish: Wish, name: str, folder: Path) -> list[str]:
 def environment(url: str, *, embedded: bool) -> dict[str, str]:
     """Return the environment of a worker or the resurrector; the address is not for `ps`."""
     env = {**os.environ, "RELIER_REDIS_URL": url, "PYTHONUNBUFFERED": "1"}
+    env.pop(URL_VARIABLE, None)
     if embedded:
         env["RELIER_REDIS_PASSWORD"] = ""  # ours has none, whatever a .env file says
     return env

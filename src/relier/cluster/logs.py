@@ -34,7 +34,10 @@ def trim(folder: Path) -> None:
     """
     for path in folder.glob("*.log"):
         if path.stat().st_size > MOST_BYTES:
-            shutil.copyfile(path, path.with_name(f"{path.name}.1"))
+            try:
+                shutil.copyfile(path, path.with_name(f"{path.name}.1"))
+            except OSError:
+                pass  # a full disk needs the room more than the old lines
             os.truncate(path, 0)
 
 

@@ -8,11 +8,11 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
 from types import FrameType
 
 from relier.cluster import logs, plan
 from relier.cluster.control import Account, Asker, Control, Facts, PartFacts, Refusal, Request
+from relier.cluster.findings import how_ended, kept_tasks
 from relier.cluster.folder import Folder
 from relier.cluster.launch import Wish, command, environment
 from relier.cluster.plan import RESURRECTOR, SERVER, Part, Step
@@ -41,7 +41,6 @@ class Supervisor:
         folder: its state folder, owned by this process.
         broker: how to reach the server.
         server: the embedded server, started; None: there is another.
-        each_tick: called often, to show what has been logged.
     """
 
     def __init__(
@@ -50,11 +49,9 @@ class Supervisor:
         folder: Folder,
         broker: Broker,
         server: EmbeddedServer | None,
-        each_tick: Callable[[], None],
     ) -> None:
         self._wish, self._folder, self._broker = wish, folder, broker
-        self._server, self._each_tick = server, each_tick
-        self._size = wish.workers
+        self._server, self._size = server, wish.workers
         self._parts: dict[str, Part] = {}
         self._processes: dict[str, Process] = {}
         self._grace_s: dict[str, float] = {}
@@ -87,7 +84,6 @@ class Supervisor:
         try:
             while not self._over():
                 self._tick(control)
-                self._each_tick()
                 select.select([control], [], [], _TICK_S)
             account = self._close()
         finally:
@@ -141,7 +137,8 @@ class Supervisor:
         for name in [name for name in self._processes if self._processes[name].status() is None]:
             self._killed += plan.is_worker(name)
             self._processes.pop(name).kill()
-        kept = self._kept()
+        embedded = self._server is not None and not self._purge
+        kept = kept_tasks(self._broker.store) if embedded else None
         if self._server is not None:
             self._server.stop()
             if self._purge:
@@ -149,23 +146,6 @@ class Supervisor:
         assert self._ending_s is not None
         took_s = time.monotonic() - self._ending_s
         return Account(self._drained, self._killed, kept, self._why, round(took_s, 3))
-
-    def _kept(self) -> dict[str, int] | None:
-        """Return what the embedded server keeps for the next run."""
-        if self._server is None or self._purge:
-            return None
-        try:
-            members = fleet.workers(self._broker.store)
-            held = fleet.claims(self._broker.store, members)
-            queues = fleet.queues(self._broker.store, held)
-        except RelierError:
-            return None  # it is gone already; its data is not
-        return {
-            "queued": sum(each.waiting + each.replay for each in queues),
-            "scheduled": sum(each.scheduled for each in queues),
-            "claimed": sum(each.claimed for each in queues),
-            "dead": sum(each.dead for each in queues),
-        }
 
     # -- what others say
 
@@ -243,7 +223,7 @@ class Supervisor:
             if status is None:
                 continue
             del self._processes[name]
-            self._has_ended(name, _how(status))
+            self._has_ended(name, how_ended(status))
         server = self._parts.get(SERVER)
         gone = self._server is not None and not self._server.running
         if gone and server is not None and server.alive:
@@ -314,12 +294,16 @@ class Supervisor:
         if part.name == SERVER:
             self._restart_server(begun)
             return
-        self._processes[part.name] = Process(
-            command(self._wish, part.name, self._folder.path),
-            environment(self._url(), embedded=self._server is not None),
-            self._folder.log(part.name),
-            self._lifeline,
-        )
+        try:
+            self._processes[part.name] = Process(
+                command(self._wish, part.name, self._folder.path),
+                environment(self._url(), embedded=self._server is not None),
+                self._folder.log(part.name),
+                self._lifeline,
+            )
+        except OSError as error:  # no more processes, or files, for now
+            self._has_ended(part.name, f"could not be started: {error}")
+            return
         if part.name == RESURRECTOR:
             self._parts[part.name] = plan.ready(begun)
 
@@ -346,9 +330,3 @@ class Supervisor:
 
     def _url(self) -> str:
         return self._server.url if self._server is not None else self._wish.url or ""
-
-
-def _how(status: int) -> str:
-    if status < 0:
-        return f"was ended by {signal.Signals(-status).name}"
-    return f"ended with status {status}"

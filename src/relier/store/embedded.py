@@ -80,7 +80,7 @@ class EmbeddedServer:
             so that no second server writes there. None: a temporary folder that `stop` removes.
         binary: the server to run; None looks for one (see `find_binary`).
         port: the TCP port to listen on; None takes a free one.
-        log_path: its log, emptied at each start; None: a file in a temporary folder.
+        log_path: its log, appended to; None: a file in a temporary folder.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class EmbeddedServer:
     ) -> None:
         self._binary = binary
         self._given_log_path = log_path
+        self._log_starts_at = 0
         self._given_data_dir = data_dir
         self._port = port
         self._run_dir: Path | None = None
@@ -208,7 +209,8 @@ class EmbeddedServer:
         return self._run_dir
 
     def _spawn(self, binary: Path, port: int) -> None:
-        self.log_path.write_bytes(b"")
+        with self.log_path.open("ab") as log:
+            self._log_starts_at = log.tell()
         lock = _lock(self.data_dir)
         try:
             self._supervisor = subprocess.Popen(
@@ -277,7 +279,8 @@ class EmbeddedServer:
         self._pid = None
 
     def _log_tail(self) -> str:
-        return self.log_path.read_text(errors="replace")[-LOG_TAIL_CHARS:].strip()
+        said = self.log_path.read_bytes()[self._log_starts_at :].decode(errors="replace")
+        return said[-LOG_TAIL_CHARS:].strip()
 
 
 def _make_run_dir() -> Path:
