@@ -212,6 +212,12 @@ def test_nothing_outlives_a_killed_supervisor_and_up_finds_the_tasks(harbour: Ha
     second = harbour.status().pid
     os.kill(second, signal.SIGTERM)
     harbour.all_gone()
+    assert (harbour.folder / ".relier" / "data").exists()
+    last = harbour.up("--workers", "1")
+    assert last["server"] == first["server"]
+    assert harbour.rl("down", "--purge", "--yes").returncode == 0
+    harbour.all_gone()
+    assert not (harbour.folder / ".relier" / "data").exists()
 
 
 def test_the_server_comes_back_and_a_second_signal_ends_at_once(harbour: Harbour) -> None:

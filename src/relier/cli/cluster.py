@@ -164,6 +164,8 @@ def down(asked: Asked, purge: bool, yes: bool, path: Path) -> int:
         common.sure(asked, yes, f"Remove all tasks in {folder.data}?")
     account = control.end(folder.socket, purge=purge) if folder.exists else None
     if account is not None:
+        if purge and folder.data.exists():
+            raise RelierError(f"{folder.data} could not be removed wholly: see its rights")
         say_account(asked, account)
         return 0 if account.clean else common.FAILED
     if not (purge and folder.data.exists()):

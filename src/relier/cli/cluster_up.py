@@ -95,9 +95,11 @@ def up(asked: Asked, path: Path, detach: bool, quiet: bool, **wishes: Any) -> in
     """Run a server, workers and a resurrector on this machine, and restart what ends.
 
     The server keeps its data in the state folder, so tasks that are left are there at the next
-    `up`; producers find it by the RELIER_REDIS_URL that is printed. Ctrl-C or SIGTERM has the
+    `up`; producers find it by the RELIER_REDIS_URL that is printed. Another server is used only
+    with --url, whatever RELIER_REDIS_URL says here. Ctrl-C or SIGTERM has the
     workers drain and then ends the rest; a second one ends everything at once. Whatever happens to
-    this command, none of its processes stays behind, and no task is lost.
+    this command, none of its processes stays behind, and no task is lost. It exits with 0 when
+    every worker drained, with 1 when one had to be killed.
 
     What ends is started again, later each time; after five lives in a row of less than 10 s it is
     given up. When no worker is left so, the cluster ends with 1.

@@ -84,7 +84,8 @@ class Account(msgspec.Struct, frozen=True):
 
     Args:
         drained: workers that ended by themselves.
-        killed: those that had to be killed; what they ran comes back as after any death.
+        killed: those that had to be killed, or ended badly; what they ran comes back as after any
+            death.
         kept: tasks that the embedded server keeps for the next run, by place; None: not known.
         why: why it ended unasked; "" if asked.
         took_s: how long ending took.

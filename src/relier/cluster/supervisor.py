@@ -31,6 +31,8 @@ _TRIM_S = 5.0
 _SLACK_S = 20.0
 """What a worker may take beyond its grace before it is killed."""
 _RESURRECTOR_ENDS_WITHIN_S = 10.0
+_ENDED_WELL = (0, -signal.SIGTERM)
+"""The latter when it had yet to begin: from then on SIGTERM is a drain."""
 
 
 class Supervisor:
@@ -223,6 +225,9 @@ class Supervisor:
             if status is None:
                 continue
             del self._processes[name]
+            if plan.is_worker(name) and self._parts[name].state == "draining":
+                well = status in _ENDED_WELL
+                self._drained, self._killed = self._drained + well, self._killed + (not well)
             self._has_ended(name, how_ended(status))
         server = self._parts.get(SERVER)
         gone = self._server is not None and not self._server.running
@@ -232,7 +237,6 @@ class Supervisor:
     def _has_ended(self, name: str, how: str) -> None:
         part = self._parts[name]
         if part.state == "draining":
-            self._drained += plan.is_worker(name)
             logger.info("%s has ended (%s)", name, how)
             del self._parts[name]
             return
