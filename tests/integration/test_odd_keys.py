@@ -9,7 +9,8 @@ from redis.exceptions import ResponseError
 
 from relier import idempotency_lock, rl_task
 from relier.errors import ConfigurationError
-from relier.store import locking, reaping, running
+from relier.ops import forgetting as forgetting_questions
+from relier.store import forgetting, locking, reaping, running
 from relier.store.address import Address
 from relier.store.client import Store
 from relier.store.embedded import EmbeddedServer
@@ -99,6 +100,34 @@ def test_more_wait_for_a_key_than_one_step_wakes(bench: Bench) -> None:
         int(raw.removeprefix(b"raw b")) for raw in reversed(bench.redis.lrange("two", 0, -1))
     ]
     assert waiting == [*range(1_000, 1_200), *range(500, 1_000), *range(500)]
+
+
+def test_a_result_that_calls_wait_for_is_not_forgotten(bench: Bench) -> None:
+    owner = bench.begin("a", "one")
+    bench.duplicate("b", "two")
+    bench.redis.set("two", "not a list")
+    kept = Kept(b"result", HOUR_MS)
+    bench.store.run(running.finish(KEYS, owner, "a", "SUCCESS", None, kept))
+    results = forgetting.forget("idem", [KEYS.idempotency(KEY)], "results")
+    assert [bench.store.run(results), bench.store.run(results)] == [["owned"], ["owned"]]
+    bench.redis.delete("two")
+    assert bench.sweep("one", "two")
+    assert bench.start(bench.claim("two"), "b").done == b"result"
+    assert bench.store.run(results) == ["result"]
+
+
+def test_letting_go_of_many_keys_wakes_some_hundreds_at_a_time(bench: Bench) -> None:
+    names = [KEYS.idempotency(f"pay:{number}") for number in range(3)]
+    for number, name in enumerate(names):
+        orphan = {"w": "gone", "c": "1", "q": "one", "p:one": "1"}
+        bench.redis.hset(name, mapping=orphan)
+        bench.redis.rpush(f"rl:{{one}}:parked:pay:{number}", *["|raw"] * 400)
+    forget = forgetting.forget("idem", names, "orphans")
+    assert bench.store.run(forget) == ["orphan", "again", "again"]
+    assert bench.redis.llen("one") == 500
+    found = forgetting_questions.purge(bench.store)
+    assert (found.owned, found.orphans) == (0, 2)
+    assert bench.redis.llen("one") == 1_200
 
 
 def test_a_task_of_a_stock_producer_that_was_revoked_before_it_came(bench: Bench) -> None:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from relier import Relier, rl_task
 from relier.cli.main import rl
+from relier.ops.repairs import Lost, repair
 from relier.ops.verify import verify
 from relier.protocol.identity import Claim, Identity
 from relier.store import checkpoints, claiming, running
@@ -20,6 +21,7 @@ from relier.store.address import Address
 from relier.store.client import Store
 from relier.store.embedded import EmbeddedServer
 from relier.store.keys import Keys
+from relier.store.reading.walk import Owned
 
 KEYS, QUEUE, DEAD_WORKER = Keys(), "ledger", "w-gone"
 
@@ -132,6 +134,18 @@ def test_who_is_parked_behind_nobody_is_woken(ledger: Ledger) -> None:
     assert "parked behind nobody" in ledger.verify(status=1)["findings"]
     assert ledger.verify("--repair")["findings"]["parked behind nobody"]["repaired"] == 1
     assert ledger.verify()["places"]["parked"] == 0
+
+
+def test_all_who_are_parked_behind_nobody_are_woken(ledger: Ledger) -> None:
+    parked = Owned(QUEUE, "book:4", f"rl:{{{QUEUE}}}:parked:book:4")
+    ledger.redis.rpush(parked.name, *["|raw"] * 1_200)
+    broker = ledger.book.app.relier.broker
+    assert repair(broker, Lost(parked=[parked])).parked == [parked]
+    assert ledger.redis.llen(QUEUE) == 1_200
+    ledger.redis.delete(QUEUE)
+    ledger.redis.set(QUEUE, "not a list")
+    ledger.redis.rpush(parked.name, "|raw")
+    assert repair(broker, Lost(parked=[parked])).parked == []
 
 
 def test_files_that_no_checkpoint_refers_to_are_removed(ledger: Ledger) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from relier.store import forgetting
@@ -50,12 +51,18 @@ def purge(
     counts: Counter[str] = Counter()
     if key is not None:
         name = store.keys.lock(hashlib.sha256(key.encode()).hexdigest())
-        found = store.run(forgetting.forget(LOCK, [name], order))
-        counts.update(found)
+        counts.update(_forget(store, LOCK, [name], order))
     else:
         kinds: tuple[Kind, ...] = (IDEM,) if task is not None else (IDEM, LOCK)
         for kind in kinds:
             for page in forgetting.names(store, kind, task):
-                found = store.run(forgetting.forget(kind, page, order))
-                counts.update(found)
+                counts.update(_forget(store, kind, page, order))
     return Forgotten(dry_run, results, counts["owned"], counts["orphan"], counts["result"])
+
+
+def _forget(store: Store, kind: Kind, page: list[str], order: Order) -> Iterator[str]:
+    """Yield what each key of a page is."""
+    while page:
+        found = store.run(forgetting.forget(kind, page, order))
+        yield from (each for each in found if each != "again")
+        page = [name for name, said in zip(page, found, strict=True) if said == "again"]

@@ -5,9 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from relier.ops import revival
-from relier.ops.places import CLAIMED, DEAD, ENDED, QUEUED, RUNNING, SCHEDULED
+from relier.ops.places import (
+    CLAIMED,
+    DEAD,
+    ENDED,
+    QUEUED,
+    RUNNING,
+    SCHEDULED,
+    favoured,
+    newest_letter,
+)
 from relier.ops.revival import Release
-from relier.ops.search import locate
+from relier.ops.search import locate, scheduled_parcel
 from relier.protocol.envelope import Keyring
 from relier.protocol.identity import Claim
 from relier.store import fleet, publishing, reading, running
@@ -87,8 +96,8 @@ def retry(store: Store, task_id: str, keyring: Keyring) -> Retried | None:
         PayloadError: the message of its letter is no task message.
         PayloadIntegrityError: the message of its letter does not verify.
     """
-    letter = revival.find(store, task_id)
     found = _find(store, task_id)
+    letter = _letter(store, task_id, found[2] if found else "")
     alive = found is not None and found[1] not in (ENDED, DEAD)
     if letter is not None and not alive:
         done = revival.release(store, letter, keyring, revival.Order())
@@ -110,9 +119,8 @@ def _find(store: Store, task_id: str) -> tuple[dict[str, str], str, str] | None:
     record = reading.records(store, [task_id])[0]
     queues = fleet.known_queues(store)
     own = record.get("q", "")
-    due_ms = int(record.get("due") or 0)
     state = _STATES.get(record.get("s", ""), UNKNOWN)
-    if state == WAITING and own and reading.scheduled_parcel(store, own, task_id, due_ms):
+    if state == WAITING and own and scheduled_parcel(store, own, task_id, record):
         return record, SCHEDULED, own
     if state not in (WAITING, UNKNOWN):
         return record, state, own
@@ -122,9 +130,17 @@ def _find(store: Store, task_id: str) -> tuple[dict[str, str], str, str] | None:
     return (record, state, own) if record else None
 
 
+def _letter(store: Store, task_id: str, home: str) -> revival.Found | None:
+    """Return the newest of a task's dead letters."""
+    for queue in favoured(fleet.known_queues(store), home):
+        found = revival.find(store, newest_letter(store, queue, task_id), [queue])
+        if found is not None:
+            return found
+    return None
+
+
 def _hasten(store: Store, queue: str, task_id: str, record: dict[str, str]) -> bool:
-    due_ms = int(record.get("due") or 0)
-    parcel = reading.scheduled_parcel(store, queue, task_id, due_ms)
+    parcel = scheduled_parcel(store, queue, task_id, record)
     if parcel is None:
         return False
     return store.run(publishing.hasten(store.keys, queue, task_id, parcel))

@@ -50,9 +50,7 @@ class Letter:
 def letter_of(store: Store, queues: list[str], task_id: str) -> Letter | None:
     """Return the newest dead letter of a task, if one of these queues has it."""
     for queue in queues:
-        ids = [each for each, _ in reading.dead(store, queue, _SEARCHED)]
-        own = [each for each in ids if each.partition(events.LATER_LETTER)[0] == task_id]
-        fields = reading.letter(store, queue, own[0] if own else task_id)
+        fields = reading.letter(store, queue, newest_letter(store, queue, task_id))
         if fields is not None:
             parcel = fields.get("parcel")
             return Letter(
@@ -64,6 +62,13 @@ def letter_of(store: Store, queues: list[str], task_id: str) -> Letter | None:
                 fields.get("h", b"").decode(errors="replace"),
             )
     return None
+
+
+def newest_letter(store: Store, queue: str, task_id: str) -> str:
+    """Return the name that a task's newest dead letter in a queue has, if there is one at all."""
+    ids = (each for each, _ in reading.dead(store, queue, _SEARCHED))
+    own = (each for each in ids if each.partition(events.LATER_LETTER)[0] == task_id)
+    return next(own, task_id)
 
 
 def favoured(queues: list[str], first: str | None) -> list[str]:

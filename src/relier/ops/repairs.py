@@ -55,7 +55,11 @@ def _bring_back(broker: Broker, worker: str) -> bool:
 def _wake(broker: Broker, parked: Owned) -> bool:
     key = broker.keys.idempotency(parked.owner)
     queues = sorted({*fleet.known_queues(broker.store), parked.queue})
-    return any(broker.store.run(sweep(broker.keys, key, queues)) for _ in range(_MOST_BATCHES))
+    for _ in range(_MOST_BATCHES):
+        said = broker.store.run(sweep(broker.keys, key, queues))
+        if said != "more":
+            return said == "done"
+    return False
 
 
 def _remove(broker: Broker, names: Sequence[str]) -> list[str]:

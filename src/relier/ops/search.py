@@ -96,9 +96,16 @@ def _elsewhere(
     return found
 
 
-def _due(store: Store, task_id: str, record: dict[str, str], queue: str) -> Place | None:
+def scheduled_parcel(
+    store: Store, queue: str, task_id: str, record: dict[str, str]
+) -> bytes | None:
+    """Return a task's element in the schedule of a queue, or None."""
     due_ms = int(record.get("due") or 0)
-    parcel = reading.scheduled_parcel(store, queue, task_id, due_ms)
+    return reading.scheduled_parcel(store, queue, task_id, due_ms, messages.task_id)
+
+
+def _due(store: Store, task_id: str, record: dict[str, str], queue: str) -> Place | None:
+    parcel = scheduled_parcel(store, queue, task_id, record)
     if parcel is None:
         return None
     message = messages.read(reading.unwrap(parcel).raw)

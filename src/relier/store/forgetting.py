@@ -54,7 +54,8 @@ def forget(kind: Kind, found: Sequence[str], order: Order) -> Operation[list[str
             what is done, too.
 
     Returns:
-        For each key "owned", "result", "orphan", or "" (there is nothing to let go of).
+        For each key "owned" (or a result that calls wait for), "result", "orphan", "" (there is
+        nothing to let go of), or "again": ask again, more wait for it than one call wakes.
     """
     return Operation(_FORGET, list(found), [kind, order], _verdicts)
 

@@ -3,26 +3,36 @@
 --         living task or block owns stays.
 -- KEYS  idempotency keys (hash), or locks (hash)
 -- ARGV  1 'idem' | 'lock'  2 'look' (change nothing) | 'orphans' | 'results' (orphans, too)
--- returns for each key what it is: 'owned', 'result', 'orphan', or '' (nothing to let go of)
+-- returns for each key what it is: 'owned' (or a result that calls wait for), 'result', 'orphan', '' (nothing to let go
+--         of), or 'again': more wait for it than one call wakes, so ask again
 --@include clock
 --@include parcel
 --@include idem
 local kind, order = ARGV[1], ARGV[2]
-local now_ms = now_us() / 1000
+local now_ms, room = now_us() / 1000, MOST_WOKEN
+
+local function is_owed(key)
+  for _, queue in ipairs(parked_queues(key)) do
+    if redis.call('EXISTS', (parked_list(key, queue))) == 1 then return true end
+  end
+  return false
+end
 
 local function idem_is(key)
   local f = redis.call('HMGET', key, 'v', 'w', 'c', 'q')
   if f[1] then
-    -- Calls that wait for a result and cannot all be woken now are owed it.
-    if order == 'results' and not wake_parked(key, parked_queues(key)) then return 'owned' end
+    if is_owed(key) then return 'owned' end
     if order == 'results' then redis.call('DEL', key) end
     return 'result'
   end
   if is_owned(key, f[2], f[3], f[4]) then return 'owned' end
   if not f[2] then return '' end
   if order ~= 'look' then
+    local had, woken, all = room
+    woken, all, room = wake_parked(key, parked_queues(key), room)
+    -- What cannot go back now, because of a key of another type, is left to the sweep.
+    if not all and (woken > 0 or had <= 0) then return 'again' end
     redis.call('HDEL', key, 'w', 'c', 'q')
-    wake_parked(key, parked_queues(key))
   end
   return 'orphan'
 end

@@ -11,7 +11,7 @@ expect(KEYS[2], 'set')
 local owner = redis.call('HMGET', KEYS[1], 'w', 'c', 'q')
 if is_owned(KEYS[1], owner[1], owner[2], owner[3]) then return 0 end
 redis.call('HDEL', KEYS[1], 'w', 'c', 'q')
-local woken, all = wake_parked(KEYS[1], #ARGV > 0 and ARGV or parked_queues(KEYS[1]))
+local woken, all = wake_parked(KEYS[1], #ARGV > 0 and ARGV or parked_queues(KEYS[1]), MOST_WOKEN)
 if not all then return woken > 0 and 2 or 0 end
 -- A key that has expired names no queues any more.
 if #ARGV > 0 then redis.call('SREM', KEYS[2], KEYS[1]) end

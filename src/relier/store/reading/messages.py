@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from relier.store.client import Store
@@ -128,17 +128,22 @@ def unwrap(parcel: bytes) -> Waiting:
     return Waiting(suffix.decode(), raw)
 
 
-def scheduled_parcel(store: Store, queue: str, task_id: str, due_ms: int) -> bytes | None:
+def scheduled_parcel(
+    store: Store, queue: str, task_id: str, due_ms: int, id_of: Callable[[bytes], str]
+) -> bytes | None:
     """Return a task's element in the schedule, or None.
 
     Args:
         due_ms: where to look first; then among those that are due soonest.
+        id_of: reads the id in a raw message: another task's may name this one among its arguments,
+            or as its parent.
     """
     redis, name, needle = redis_of(store), store.keys.scheduled(queue), task_id.encode()
     parcels: list[bytes] = redis.zrangebyscore(name, due_ms, due_ms, 0, PAGE) if due_ms else []
     for start in range(0, _DUE_SOONEST, PAGE):
-        found = next((each for each in parcels if needle in each), None)
-        if found is not None:
-            return found
+        for each in parcels:
+            # Most are another's: reading one costs far more than this look.
+            if needle in each and id_of(unwrap(each).raw) == task_id:
+                return each
         parcels = redis.zrange(name, start, start + PAGE - 1)
     return None

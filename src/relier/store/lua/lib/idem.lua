@@ -32,27 +32,28 @@ local function all_to_head(base, bell, parcels)
   return true
 end
 
--- The oldest that wait in a list, as many as may be moved at once. Calls with one key are of one size, more or less.
+-- The oldest that wait in a list, as many as may be moved at once, and how much room each takes: a large one that of
+-- several. Calls with one key are of one size, more or less.
 local function oldest(list, room)
   local first = room > 0 and not misfit(list, 'list') and redis.call('LINDEX', list, 0)
   if not first then return {} end
-  local fit = math.floor(MOST_WOKEN_BYTES / #first)
-  return redis.call('LRANGE', list, 0, math.max(math.min(room, fit), 1) - 1)
+  local each = math.max(#first * MOST_WOKEN / MOST_WOKEN_BYTES, 1)
+  return redis.call('LRANGE', list, 0, math.max(math.floor(room / each), 1) - 1), each
 end
 
--- Put parked duplicates of these queues back, up to a number; how many, and whether none are left.
-local function wake_parked(idem, queues)
-  local room, all = MOST_WOKEN, true
+-- Put parked duplicates of these queues back, as far as there is room; how many, whether none are left, and the room then.
+local function wake_parked(idem, queues, room)
+  local woken, all = 0, true
   for _, queue in ipairs(queues) do
     local list, prefix = parked_list(idem, queue)
-    local parcels = oldest(list, room)
+    local parcels, each = oldest(list, room)
     if #parcels > 0 and all_to_head(prefix .. queue, prefix .. 'rl:{' .. queue .. '}:bell', parcels) then
       redis.call('LTRIM', list, #parcels, -1)
-      room = room - #parcels
+      woken, room = woken + #parcels, room - #parcels * each
     end
     if redis.call('EXISTS', list) == 1 then all = false else redis.call('HDEL', idem, 'p:' .. queue) end
   end
-  return MOST_WOKEN - room, all
+  return woken, all, room
 end
 
 local function parked_queues(idem)
@@ -75,6 +76,6 @@ local function let_go(idem, worker, n, value, ttl_ms)
       redis.call('PEXPIRE', idem, ttl_ms)
     end
   end
-  local _, all = wake_parked(idem, parked_queues(idem))
+  local _, all = wake_parked(idem, parked_queues(idem), MOST_WOKEN)
   return all
 end
