@@ -69,6 +69,31 @@ def test_what_a_server_forgot_runs_again_and_what_runs_stays(
 
 
 @pytest.mark.parametrize("task", ["hold", "stepwise"])
+def test_a_run_whose_start_was_forgotten_commits_though_its_queue_is_paused(
+    task: str, scene: Scene
+) -> None:
+    worker = scene.worker("only", concurrency=1, options=("--without-mingle",))
+    task_id = scene.push(task, "forgotten")
+    scene.began("forgotten")
+    [held] = scene.claimed()
+    claims, number = held.split()
+    with scene.redis.pipeline() as server:
+        # As a log that lost its end has it; and its deaths make it a suspect beside another.
+        server.hdel(claims, f"s:{number}")
+        server.hset(scene.keys.task(task_id), mapping={"s": "q", "c": "", "i": 3})
+        server.hset(
+            scene.keys.worker(scene.member(worker)), "trial", f"|{10**14}|{scene.keys.fence}"
+        )
+        server.set(scene.keys.paused(scene.queue), "1")
+        server.execute()
+    scene.let("forgotten")
+    scene.settle()
+    scene.redis.delete(scene.keys.paused(scene.queue))
+    assert scene.state(task_id) == "SUCCESS"
+    assert scene.journal.count("began", "forgotten") == 1
+
+
+@pytest.mark.parametrize("task", ["hold", "stepwise"])
 def test_of_two_runs_of_a_claim_that_was_forgotten_one_commits(
     task: str, own_scene: Scene, remember: Callable[[], None], forget: Callable[[], None]
 ) -> None:

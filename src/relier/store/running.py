@@ -143,8 +143,20 @@ def start(
         *trial,
         keys.idempotency(idempotency_key) if idempotency_key else "",
         int(expires),
+        0,
     ]
     return Operation(_START, names, arguments, _started)
+
+
+def start_forgotten(start: Operation[Started]) -> Operation[Started]:
+    """Tell a server that may have forgotten it that a task's body has begun.
+
+    What would keep a task from beginning (a paused queue, a trial) does not undo that it has.
+
+    Args:
+        start: what it began by.
+    """
+    return start._replace(arguments=[*start.arguments[:-1], 1])
 
 
 def finish(

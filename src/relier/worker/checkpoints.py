@@ -32,7 +32,7 @@ from relier.protocol.identity import Claim
 from relier.store import checkpoints as store
 from relier.store.broker import Broker
 from relier.store.operations import Operation
-from relier.store.running import Started
+from relier.store.running import Started, start_forgotten
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Checkpoints:
         self._claim = claim
         self._task_id = task_id
         self._fence = started.fence
-        self._beginning = beginning
+        self._beginning = start_forgotten(beginning)
         self._earlier = earlier = started.checkpoint
         self._encoded: bytes | CheckpointError | None = earlier.state if earlier else None
         self._lock = threading.Lock()

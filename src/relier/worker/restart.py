@@ -72,6 +72,8 @@ def ability(command: Sequence[str], platform: str) -> str:
         folder = value or "".join(command[at + 1 : at + 2])
         if option == "--workdir" and not os.path.isabs(folder):
             return "its --workdir is not absolute"
+        if option in ("--uid", "--gid"):
+            return f"it gave up the rights that its {option} needs at a start"
     return YES
 
 

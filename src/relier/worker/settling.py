@@ -110,7 +110,7 @@ class Settling:
         ended, or its idempotency key is another's result by now, ``start`` says so.
         """
         assert run.beginning is not None
-        started = persist(self._broker, run.beginning, run)
+        started = persist(self._broker, running.start_forgotten(run.beginning), run)
         return started.verdict == "run" and bool(started.done) == bool(run.started.done)
 
     def _commit_operation(self, run: Run, ended: Ended) -> tuple[Operation[int], Outcome | None]:

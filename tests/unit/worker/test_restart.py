@@ -15,6 +15,8 @@ from relier.worker.restart import YES, ability
         (["python", "celery", "--workdir", "/srv/app", "worker"], "linux", YES),
         (["python", "celery", "--workdir", "app", "worker"], "linux", "its --workdir is not"),
         (["python", "celery", "--workdir=app", "worker"], "linux", "its --workdir is not"),
+        (["python", "celery", "worker", "--uid", "nobody"], "linux", "it gave up the rights"),
+        (["python", "celery", "worker", "--gid=100"], "linux", "it gave up the rights"),
         (["python", "celery", "worker"], "darwin", "macOS"),
         ([], "linux", "it does not know the command"),
     ],

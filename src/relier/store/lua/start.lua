@@ -8,6 +8,7 @@
 --       12 shortest trial ms  13 longest trial ms  14 how long a suspect waits for a worker without another, ms
 --       15 idempotency key (hash; its name is not in KEYS, as those of other workers' claims), or ''
 --       16 '1' when its message says that its expiry is kept in its record
+--       17 '1' when its body has begun, and the server may have forgotten that: neither a pause nor a trial holds it up then
 -- returns {'run', fence, starts, returns, root token, generation, '', ''}; instead of the first '' the result of an earlier
 --          run with the same idempotency key: commit that, and do not run the body; instead of the last why
 --          it is not to run, commit that (lib/expiry); then the checkpoint of an earlier attempt: cp, cd
@@ -73,7 +74,8 @@ if verdict == 'drop' then
   event(KEYS[5], 'duplicate', id, worker, n, '')
   return {'drop'}
 end
-if redis.call('EXISTS', KEYS[9]) == 1 then
+local begun = ARGV[17] == '1'
+if not begun and redis.call('EXISTS', KEYS[9]) == 1 then
   local suffix, raw = unwrap(mine[1])
   expect(KEYS[8] .. suffix, 'list')
   redis.call('RPUSH', KEYS[8] .. suffix, raw)
@@ -89,7 +91,7 @@ if verdict == 'run' and ARGV[15] ~= '' then
 end
 local at_us = now_us()
 local now_ms, again_ms = at_us / 1000, 1000
-if verdict == 'run' and state and r[7] and suspects(tonumber(r[6] or 0), tonumber(r[7]), tonumber(own_limit ~= '' and own_limit or ARGV[11])) then
+if verdict == 'run' and not begun and state and r[7] and suspects(tonumber(r[6] or 0), tonumber(r[7]), tonumber(own_limit ~= '' and own_limit or ARGV[11])) then
   expect(KEYS[6], 'zset')
   local ran_ms, waits_since_ms = tonumber(r[12] or 0), tonumber(r[13] or now_ms)
   if not stand_trial(KEYS[1], KEYS[3], KEYS[2], n, now_ms, ran_ms, waits_since_ms, {unpack(ARGV, 12)}) then
