@@ -60,6 +60,16 @@ def test_what_runs_is_stopped_only_when_asked(scene: Scene, pool: str) -> None:
     assert worker.running
 
 
+def test_a_worker_that_is_too_old_to_be_told_is_said_to_be(scene: Scene) -> None:
+    worker = scene.worker("w", concurrency=1, options=QUICK)
+    task_id = began(scene, "long")
+    scene.redis.hdel(scene.keys.worker(scene.member(worker)), "stops")
+    assert ask(scene, "cancel", task_id, "--terminate", status=1)["cancelled"]["too_old"]
+    scene.let("long")
+    scene.settle()
+    assert scene.state(task_id) == "SUCCESS"
+
+
 def test_a_cancelled_task_whose_worker_dies_does_not_come_back(scene: Scene) -> None:
     worker = scene.worker("first", concurrency=1, options=QUICK)
     task_id = began(scene, "long")

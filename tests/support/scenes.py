@@ -293,10 +293,21 @@ def close_chord(bench: Bench) -> Operation[Any]:
     return Operation(load("close_chord"), chord, ["us", 300, "0"], int)
 
 
+def terminate(bench: Bench) -> Operation[Any]:
+    bench.redis.hset(KEYS.worker("w"), "stops", 1)
+    return running.terminate(KEYS, started(bench), "a")
+
+
+def beat(bench: Bench) -> Operation[Any]:
+    bench.store.run(terminate(bench))
+    tags = bench.store.run(claiming.beat(KEYS, "w", {})).stop
+    return claiming.beat(KEYS, "w", {}, tags)
+
+
 RECORDS = tuple(KEYS.task(task) for task in "abcd")
 SCENES = [
     Scene("hello", lambda _: claiming.hello(KEYS, "new", {"epoch": 1})),
-    Scene("beat", lambda _: claiming.beat(KEYS, "w", {})),
+    Scene("beat", beat),
     Scene("goodbye", lambda _: claiming.goodbye(KEYS, "w", [Q])),
     Scene("drain", lambda _: claiming.drain(KEYS, "w", "order")),
     Scene("drained", lambda _: claiming.drained(KEYS, "w", Q, [1, 0, 0, 0])),
@@ -313,7 +324,7 @@ SCENES = [
     Scene("pause", lambda _: pausing.pause(KEYS, Q, "order", "me", "why")),
     Scene("resume", resume),
     Scene("hasten", hasten),
-    Scene("terminate", lambda b: running.terminate(KEYS, started(b), "a")),
+    Scene("terminate", terminate),
     Scene("bind", lambda _: publishing.bind(KEYS, "table", "tables", "member", "x", 9)),
     Scene("checkpoint", lambda b: checkpoints.checkpoint(KEYS, started(b), "a", 1, 2, b"{}")),
     Scene("reserve_file", lambda b: checkpoints.reserve_file(KEYS, started(b), "a", "f", "home")),

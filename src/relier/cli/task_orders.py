@@ -88,6 +88,11 @@ def _said(found: Cancelled, *, terminate: bool, stopped: bool) -> str:
             f"{found.task_id} was not stopped within {_STOPS_WITHIN_S:g} s: look at its worker "
             "with `rl worker status`."
         )
+    if found.too_old:
+        return (
+            f"{found.task_id} runs on, and will not run again: the relier of its worker is too old "
+            "to be told to stop it."
+        )
     if terminate:
         return f"{found.task_id} has just left its worker; it will not run again."
     return f"{found.task_id} runs on, and will not run again; --terminate stops it."

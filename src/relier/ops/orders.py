@@ -36,6 +36,7 @@ class Cancelled:
             back in its queue than was looked), "running", "committed", "ended" or "dead".
         noted: whether it will not run, nor run again; False when it had ended.
         ordered: whether the worker that runs it was ordered to stop it.
+        too_old: whether that worker's relier does not follow such orders.
     """
 
     task_id: str
@@ -44,6 +45,7 @@ class Cancelled:
     queue: str
     noted: bool
     ordered: bool
+    too_old: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +81,12 @@ def cancel(store: Store, task_id: str, *, terminate: bool = False) -> Cancelled 
     noted = store.run(running.revoke(store.keys, task_id))
     if noted and state == SCHEDULED:
         _hasten(store, queue, task_id, record)
-    ordered = False
+    answer = running.GONE
     if terminate and state == RUNNING:
         claim = Claim(record.get("w", ""), queue, record.get("c", ""))
-        ordered = store.run(running.terminate(store.keys, claim, task_id))
-    return Cancelled(task_id, record.get("n", ""), state, queue, noted, ordered)
+        answer = store.run(running.terminate(store.keys, claim, task_id))
+    ordered, too_old = answer == running.ORDERED, answer == running.TOO_OLD
+    return Cancelled(task_id, record.get("n", ""), state, queue, noted, ordered, too_old)
 
 
 def retry(store: Store, task_id: str, keyring: Keyring) -> Retried | None:

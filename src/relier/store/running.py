@@ -22,6 +22,9 @@ _OVERTIME, _REVOKE, _TERMINATE = load("overtime"), load("revoke"), load("termina
 STALE, COMMITTED, MORE_PARKED = 0, 1, 2
 """Answers of :func:`finish` and :func:`commit`."""
 
+TOO_OLD, GONE, ORDERED = -1, 0, 1
+"""Answers of :func:`terminate`."""
+
 
 class Started(NamedTuple):
     """The server's answer to ``start``.
@@ -302,10 +305,15 @@ def revoke(keys: Keys, task_id: str) -> Operation[bool]:
     return Operation(_REVOKE, [keys.task(task_id)], [LIVE_RECORD_TTL_MS], bool)
 
 
-def terminate(keys: Keys, claim: Claim, task_id: str) -> Operation[bool]:
-    """Order a worker to stop a task; False when it does not run under this claim any more."""
+def terminate(keys: Keys, claim: Claim, task_id: str) -> Operation[int]:
+    """Order a worker to stop a task.
+
+    Returns:
+        ``ORDERED``; ``GONE`` when it does not run under this claim any more; ``TOO_OLD`` when that
+        worker's relier does not follow such orders.
+    """
     names = [keys.task(task_id), keys.worker(claim.worker)]
-    return Operation(_TERMINATE, names, [claim.worker, claim.number, claim.queue], bool)
+    return Operation(_TERMINATE, names, [claim.worker, claim.number, claim.queue], int)
 
 
 def _ack_keys(keys: Keys, claim: Claim, task_id: str, target: str) -> list[str]:

@@ -133,13 +133,15 @@ class Beat(threading.Thread):
         fields = {**address, "queues": ",".join(sorted(membership.queues))}
         if membership.draining:
             fields["draining"] = 1
-        operation = claiming.beat(membership.broker.keys, worker, fields)
+        stopped = list(membership.stopped)
+        operation = claiming.beat(membership.broker.keys, worker, fields, stopped)
         try:
             seen = operation.parse(self._ask(*operation.command()))
         except redis.exceptions.NoScriptError:
             seen = operation.parse(
                 self._ask("EVAL", operation.script.source, *operation.command()[2:])
             )
+        membership.stopped.difference_update(stopped)
         if not seen.alive and not self._stopping.is_set():
             membership.rejoin(worker)
             self._beat(address)

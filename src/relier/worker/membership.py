@@ -81,6 +81,7 @@ class Membership:
         self.draining = False
         self.on_drain: Callable[[str], None] | None = None
         self.on_stop: Callable[[Collection[str]], None] | None = None
+        self.stopped: set[str] = set()  # by order; until the server was told
         self._ended: dict[str, list[Ended]] = {}  # until the server was told
         self._shunned: dict[str, float] = {}
         self._lock = threading.RLock()
@@ -160,6 +161,7 @@ class Membership:
             "relier": __version__,
             "celery": celery.__version__,
             "restarts": self.restarts,
+            "stops": 1,
             "hb": int(settings.heartbeat_ttl_s * 1000),
             "grace": int(settings.graceful_shutdown_timeout_s * 1000),
             "killed_after": "" if known is None else int(known * 1000),

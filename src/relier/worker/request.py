@@ -117,7 +117,9 @@ class Request(celery_request.Request):
         return super().maybe_expire()
 
     def end_by_order(self) -> bool:
-        """Commit that somebody stopped the task; False when it has just ended by itself."""
+        """Commit that somebody stopped the task; False when it has just ended, or was stopped."""
+        if self._already_revoked:
+            return False
         self._announce_revoked("terminated", True, signal.SIGKILL, False)
         return bool(self._already_revoked)
 

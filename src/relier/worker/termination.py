@@ -1,6 +1,7 @@
 """Stop a task that somebody cancelled: its body ends, and its result says REVOKED.
 
-The order comes with a beat. It is carried out where Celery's own callbacks run, so that the death
+The order comes with each beat until one says that it was carried out, so that no lost reply loses
+it. It is carried out where Celery's own callbacks run, so that the death
 of the process is known to be no accident.
 """
 
@@ -41,7 +42,13 @@ class Termination:
             self._stop(tags)
 
     def _stop(self, tags: Collection[str]) -> None:
-        for request in self._membership.living_requests():
-            if request.claim.tag in tags and request.begun and request.end_by_order():
+        requests = {each.claim.tag: each for each in self._membership.living_requests()}
+        for tag in tags:
+            request = requests.get(tag)
+            if request is not None and not request.begun:
+                # Its process has not said yet that it took it up: the next beat says it again.
+                continue
+            if request is not None and request.end_by_order():
                 logger.warning("%s[%s] was cancelled and is stopped", request.name, request.id)
                 self._bodies.kill(request)
+            self._membership.stopped.add(tag)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from relier.store.keys import Keys
@@ -19,7 +19,8 @@ class Seen(NamedTuple):
     Args:
         alive: False when the worker must go on under a new id.
         drain: the order to drain, or "".
-        stop: tags of the claims whose tasks are to be stopped.
+        stop: tags of the claims whose tasks are to be stopped; said with each beat until the
+            worker says that it was done.
     """
 
     alive: bool
@@ -33,9 +34,16 @@ def hello(keys: Keys, worker: str, fields: Mapping[str, Argument]) -> Operation[
     return Operation(_HELLO, [keys.worker(worker), keys.workers], arguments, bool)
 
 
-def beat(keys: Keys, worker: str, fields: Mapping[str, Argument]) -> Operation[Seen]:
-    """Say that the worker lives, and hear what it is to do."""
-    return Operation(_BEAT, [keys.worker(worker)], pairs(fields), _seen)
+def beat(
+    keys: Keys, worker: str, fields: Mapping[str, Argument], stopped: Iterable[str] = ()
+) -> Operation[Seen]:
+    """Say that the worker lives, and hear what it is to do.
+
+    Args:
+        stopped: tags of the claims whose orders to stop are not to be said again.
+    """
+    arguments: list[Argument] = ["\n".join(stopped), *pairs(fields)]
+    return Operation(_BEAT, [keys.worker(worker)], arguments, _seen)
 
 
 RESTART = "restart"
