@@ -266,7 +266,8 @@ class Supervisor:
         except RelierError:
             return  # the server is away; it is looked for again
         host = socket.gethostname()
-        here = {member.pid: member for member in members if member.host == host}
+        # One that has not said what it takes from does not take from it yet.
+        here = {each.pid: each for each in members if each.host == host and each.queues}
         for part in starting:
             member = here.get(self._processes[part.name].pid)
             if member is not None:
