@@ -43,7 +43,7 @@ def _commands() -> Iterator[list[str]]:
         yield [*words, *(["--yes"] if "--yes" in flags - set(words) else [])]
 
 
-COMMANDS = list(_commands())
+COMMANDS = [words for words in _commands() if words[0] != "cluster"]  # it asks no server first
 
 
 def run(words: list[str], url: str) -> Result:
