@@ -101,7 +101,7 @@ SETTINGS: tuple[Setting, ...] = (
         "RELIER_RESURRECTION_BATCH_SIZE",
         1000,
         "a whole number of tasks, 1 to 1000",
-        "How many tasks one script brings back; smaller blocks Redis for less long.",
+        "How many of a dead worker's tasks one look brings back, in several short scripts.",
     ),
     Setting(
         "resurrection_max_queue_depth",

@@ -13,7 +13,7 @@ from relier.store.reaping import Suspect, reap, sweep
 
 logger = logging.getLogger(__name__)
 
-_MOST_BATCHES = 100
+_MOST_SCRIPTS = 100
 _MOST_PARKED_KEYS = 100
 _MOST_WAKES = 100
 
@@ -42,16 +42,20 @@ def wake_all(store: Store, broker: Broker, key: str, queues: Sequence[str] = ())
 
 
 def bring_back(store: Store, broker: Broker, verdict: Verdict) -> None:
-    """Reap one dead worker, batch by batch, until it holds nothing.
+    """Reap one dead worker, script by script, until it holds nothing or a batch was moved.
 
     Returns early when it lives after all, or when a queue is too deep to take more; the next look
     goes on from there.
     """
+    left = broker.reap_rules.batch_size
     suspect = Suspect(verdict.worker, verdict.sighting.beat, verdict.sighting.client_id)
-    for _ in range(_MOST_BATCHES):
+    for _ in range(_MOST_SCRIPTS):
         queues = known_queues(store)
-        done = store.run(reap(broker.keys, suspect, queues, verdict.reason, broker.reap_rules))
-        if done.unstarted or done.replayed or done.resurrected or done.exhausted:
+        rules = broker.reap_rules._replace(batch_size=left)
+        done = store.run(reap(broker.keys, suspect, queues, verdict.reason, rules))
+        moved = done.unstarted + done.replayed + done.resurrected + done.exhausted
+        left -= moved
+        if moved:
             logger.warning(
                 "worker %s is dead (%s): %d tasks resurrected, %d had not started, %d replayed, "
                 "%d dead letters",
@@ -70,5 +74,5 @@ def bring_back(store: Store, broker: Broker, verdict: Verdict) -> None:
             )
         if done.status == "held back":
             logger.warning("a queue is too deep to take resurrected tasks; waiting")
-        if done.status != "more":
+        if done.status != "more" or left <= 0:
             return

@@ -20,7 +20,8 @@ class ReapRules(NamedTuple):
     Args:
         max_resurrections: returns after its own death that a task is allowed.
         max_interruptions: returns after deaths of whole workers with neighbours.
-        batch_size: claims moved per script.
+        batch_size: claims of one worker that are moved in one go; a script moves some of them, so
+            that Redis is not busy for long.
         max_queue_depth: messages above which a queue takes no more back for now; 0 for no limit.
         recovery_queue: where resurrected tasks go instead of their own queue, or "".
         exhausted_blame: the outcome of a task that killed its process too often.
@@ -68,7 +69,7 @@ _STATUS = {1: "done", 0: "more", -1: "alive", -2: "held back", -3: "stuck"}
 def reap(
     keys: Keys, suspect: Suspect, queues: Sequence[str], reason: str, rules: ReapRules
 ) -> Operation[Reaped]:
-    """Move a batch of a dead worker's claims to where each continues.
+    """Move some of a dead worker's claims to where each continues: ``batch_size``, at most 50.
 
     Args:
         queues: all that there are; with fewer nothing is moved, and there is "more" to do.

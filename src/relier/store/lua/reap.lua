@@ -4,7 +4,8 @@
 -- KEYS  1 worker entry (hash)  2 workers (set)  3 recovery list ('' in ARGV 11: unused)  4 recovery bell
 --       5 queues (set)  6 past workers (stream); then for each of the queues:
 --       list (base name), replay (list), scheduled (zset), claims (hash), bell (zset), events (stream)
--- ARGV  1 worker  2 beat judged  3 client id judged  4 batch size  5 most messages a queue may hold (0: no limit)
+-- ARGV  1 worker  2 beat judged  3 client id judged  4 most claims to move (never more than MOST_MOVED)
+--        5 most messages a queue may hold (0: no limit)
 --       6 max resurrections  7 max interruptions  8 record key template  9 record ttl ms
 --       10 reason  11 '1' when resurrected tasks go to the recovery list  12, 13 outcomes when exhausted (blame, interruptions)
 -- returns {status, unstarted, replayed, resurrected, exhausted}
@@ -20,7 +21,8 @@
 --@include idem
 --@include tally
 --@include giveback
-local PER_QUEUE = 6
+-- Each move is some ten commands: so many keep Redis busy for a few ms.
+local PER_QUEUE, MOST_MOVED = 6, 50
 expect(KEYS[2], 'set')
 local entry = redis.call('HMGET', KEYS[1], 'epoch', 'dying', 'beat', 'client_id', 'seen', 'trial', 'why')
 local queues = {}
@@ -61,9 +63,9 @@ local rules = {worker = ARGV[1], entry = KEYS[1], reason = entry[7] or ARGV[10],
   exhausted_b = ARGV[12], exhausted_i = ARGV[13],
   list = ARGV[11] == '1' and KEYS[3] or '', bell = KEYS[4]}
 table.sort(pending, function(a, b) return tonumber(a.n) > tonumber(b.n) end)
-local moved, depth_limit = 0, tonumber(ARGV[5])
+local moved, most_moved, depth_limit = 0, math.min(tonumber(ARGV[4]), MOST_MOVED), tonumber(ARGV[5])
 for _, claim in ipairs(pending) do
-  if moved >= tonumber(ARGV[4]) then status = 0 break end
+  if moved >= most_moved then status = 0 break end
   if depth_limit > 0 and not misfit(claim.q.list, 'list') and redis.call('LLEN', claim.q.list) >= depth_limit then status = -2 break end
   local verdict = give_back(claim.q, claim.n, rules)
   if verdict == 'stuck' then status = -3 else moved = moved + 1 end

@@ -64,6 +64,9 @@ local function parked_queues(idem)
   return queues
 end
 
+-- What one script may wake, of however many keys it lets go: the sweep wakes the rest.
+local wake_room = MOST_WOKEN
+
 -- End the ownership of a key by a claim, with a result or without one, and wake who waits for it; false: more of them
 -- wait than one script wakes.
 local function let_go(idem, worker, n, value, ttl_ms)
@@ -76,6 +79,7 @@ local function let_go(idem, worker, n, value, ttl_ms)
       redis.call('PEXPIRE', idem, ttl_ms)
     end
   end
-  local _, all = wake_parked(idem, parked_queues(idem), MOST_WOKEN)
+  local _, all, room = wake_parked(idem, parked_queues(idem), wake_room)
+  wake_room = room
   return all
 end
