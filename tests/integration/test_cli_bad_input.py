@@ -22,6 +22,7 @@ from support.servers import new_server
 from support.wait import wait_for
 
 SPECIAL = {
+    "rl cluster up": "starts a server and workers of its own",
     "rl demo": "starts workers of its own",
     "rl doctor": "its example loads an app; see test_doctor.py",
     "rl run-resurrector": "stays",
@@ -75,6 +76,36 @@ def test_a_url_that_cannot_be_one_is_status_2(url: str) -> None:
         done = run(words, url)
         said_in_one_line(done, words)
         assert done.exit_code == 2, (words, done.output)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tasks", "inspect", "task-\udcff"],
+        ["dlq", "release", "letter-\udcff"],
+        ["queue", "list", "--prefix", "\udcff"],
+    ],
+)
+def test_an_argument_that_is_no_text_is_status_2(words: list[str], server: EmbeddedServer) -> None:
+    for asked in (words, [*words, "--json"]):
+        done = run(asked, server.url)
+        said_in_one_line(done, asked)
+        assert done.exit_code == 2, (asked, done.output)
+        assert "is not valid UTF-8" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["verify", "--within", "nan"],
+        ["worker", "drain", "--timeout", "nan"],
+        ["run-resurrector", "--wait", "NaN"],
+    ],
+)
+def test_a_number_that_is_none_is_status_2(words: list[str], server: EmbeddedServer) -> None:
+    done = run(words, server.url)
+    assert done.exit_code == 2, done.output
+    assert "is not a number in" in done.stderr
 
 
 def test_a_database_with_nothing_of_reliers(server: EmbeddedServer, client: redis.Redis) -> None:

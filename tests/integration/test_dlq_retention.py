@@ -86,6 +86,21 @@ def test_the_oldest_go_first(
     assert_index_agrees(store.redis, QUEUE)
 
 
+@pytest.mark.parametrize(("age_ms", "most"), [(5_000, 0), (None, 210)])
+def test_letters_that_cannot_be_removed_do_not_keep_those_behind_them(
+    store: Store, age_ms: int | None, most: int
+) -> None:
+    stuck = 2 * letters.MOST_PURGED
+    _lay_out(store, [10_000] * stuck + [9_000] * 5 + [1] * 10)
+    for n in range(stuck):
+        store.redis.delete(KEYS.dead_letter(QUEUE, f"id-{n}"))
+        store.redis.set(KEYS.dead_letter(QUEUE, f"id-{n}"), "no hash")
+    assert _retain(store, age_ms, most) == (5 if age_ms else 0)
+    left = _left(store)
+    assert len(left) == stuck + (10 if age_ms else 15)
+    assert left[-10:] == [f"id-{n}" for n in range(stuck + 5, stuck + 15)], "the newest stay"
+
+
 def test_each_queue_keeps_its_own(store: Store) -> None:
     for queue in ("one", "two"):
         _lay_out(store, [1000, 2000, 3000], queue)

@@ -161,6 +161,23 @@ def test_files_that_no_checkpoint_refers_to_are_removed(ledger: Ledger) -> None:
     assert ledger.verify()["findings"] == {}
 
 
+def test_what_left_during_the_walk_is_not_reported(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.book.push("entry")
+    claims = KEYS.claims(QUEUE, "left")
+    ledger.redis.hset(claims, "1", "|raw")
+    ledger.redis.zadd(KEYS.dead(QUEUE), {"letter": 1})
+
+    def leave(_seconds: float) -> None:
+        ledger.redis.delete(claims, KEYS.dead(QUEUE))
+
+    assert {"orphaned claims", "letters without a body"} <= set(ledger.verify(status=1)["findings"])
+    monkeypatch.setattr("relier.ops.verify.time.sleep", leave)
+    findings = ledger.verify()["findings"]
+    assert not {"orphaned claims", "letters without a body"} & set(findings)
+
+
 def test_a_look_that_is_too_short_says_so(ledger: Ledger) -> None:
     ledger.book.push("entry")
     assert not verify(ledger.book.app.relier.broker, within_s=0).whole

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+import math
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,23 @@ class _Trimmed:
 
     def flush(self) -> None:
         sys.stdout.flush()
+
+
+class FloatRange(click.FloatRange):
+    """A number in a range; "nan", which no comparison finds outside of it, is refused, too."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number.
+
+        Raises:
+            click.BadParameter: it is none, or not in the range.
+        """
+        found: float = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value} is not a number in {self._describe_range()}.", param, ctx)
+        return found
 
 
 class NotFoundError(Exception):
@@ -140,11 +158,29 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapped(as_json: bool, url: str | None, prefix: str, **options: Any) -> None:
         asked = Asked(as_json, url, prefix)
+        with failing(asked, reaches=nullcontext()):
+            _refuse_what_is_no_text({"--url": url, "--prefix": prefix, **options})
         with failing(asked):
             status = function(asked, **options)
         sys.exit(status or 0)
 
     return wrapped
+
+
+def _refuse_what_is_no_text(options: Mapping[str, Any]) -> None:
+    """Refuse bytes of a command line that are not UTF-8: no key of relier's can be made of them.
+
+    Raises:
+        ConfigurationError: naming what was given.
+    """
+    for given in options.values():
+        for each in given if isinstance(given, (tuple, list)) else (given,):
+            try:
+                str(each or "").encode()
+            except UnicodeEncodeError as error:
+                raise errors.ConfigurationError(
+                    f"{each!a} is not valid UTF-8: give it as text in that encoding"
+                ) from error
 
 
 def offline(function: Callable[..., Any]) -> Callable[..., Any]:

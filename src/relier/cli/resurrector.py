@@ -25,7 +25,7 @@ _LOOK_AGAIN_S = 0.25
 @click.option(
     "--wait",
     "wait_s",
-    type=click.FloatRange(min=0),
+    type=common.FloatRange(min=0),
     default=0.0,
     metavar="SECONDS",
     help="How long Redis may take to come up; without it, one that is away ends the command.",

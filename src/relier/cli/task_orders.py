@@ -28,7 +28,8 @@ def cancel(asked: Asked, task_id: str, terminate: bool) -> int:
     runs goes on, unless --terminate is given: then its pool process is killed. Threads cannot be:
     there the task's body goes on, and nothing that it does counts.
 
-    Exits with 1 when there was nothing to cancel, or when it was not stopped within 10 s.
+    Exits with 1 when there was nothing to cancel, or when it was not stopped: it ended by itself
+    before, or its worker did not answer within 10 s.
 
     \b
     Example: rl tasks cancel 1f0c7a52-5d1c-4f7a-9d5e-0a5c3b8f6e21 --terminate
@@ -37,10 +38,12 @@ def cancel(asked: Asked, task_id: str, terminate: bool) -> int:
     found = orders.cancel(store, task_id, terminate=terminate)
     if found is None:
         raise task_logs.unknown(asked.broker.store, task_id)
-    stopped = found.ordered and _stopped(asked, task_id)
+    ended = found.ordered and _ended(asked, task_id)
+    how = orders.end_of(store, found) if ended else ""
+    stopped = how == orders.STOPPED
     done = found.noted and (stopped or not terminate or found.state != RUNNING)
-    if not asked.answer({"cancelled": found, "stopped": stopped}):
-        click.echo(words.safe(_said(found, terminate=terminate, stopped=stopped)))
+    if not asked.answer({"cancelled": found, "stopped": stopped, "ended_by_itself": _itself(how)}):
+        click.echo(words.safe(_said(found, terminate=terminate, ended=ended, how=how)))
     return 0 if done else common.FAILED
 
 
@@ -67,7 +70,12 @@ def retry(asked: Asked, task_id: str) -> int:
     return 0 if done else common.FAILED
 
 
-def _stopped(asked: Asked, task_id: str) -> bool:
+def _itself(how: str) -> str | None:
+    """Return the state in which a run ended before it could be stopped."""
+    return how if how and how != orders.STOPPED else None
+
+
+def _ended(asked: Asked, task_id: str) -> bool:
     until_s = time.monotonic() + _STOPS_WITHIN_S
     while orders.still_runs(asked.broker.store, task_id):
         if time.monotonic() > until_s:
@@ -76,14 +84,16 @@ def _stopped(asked: Asked, task_id: str) -> bool:
     return True
 
 
-def _said(found: Cancelled, *, terminate: bool, stopped: bool) -> str:
+def _said(found: Cancelled, *, terminate: bool, ended: bool, how: str) -> str:
     if not found.noted:
         return f"{found.task_id} had ended: there is nothing to cancel."
     if found.state != RUNNING:
         return f"{found.task_id} ({found.state}) will not run: a worker ends it as REVOKED."
-    if stopped:
+    if how == orders.STOPPED:
         return f"{found.task_id} was stopped; its result is REVOKED."
-    if found.ordered:
+    if how:
+        return f"{found.task_id} ended by itself ({how}) before it could be stopped."
+    if found.ordered and not ended:
         return (
             f"{found.task_id} was not stopped within {_STOPS_WITHIN_S:g} s: look at its worker "
             "with `rl worker status`."

@@ -18,7 +18,7 @@ from relier.ops.verify import Account, Finding
     default=120.0,
     show_default=True,
     metavar="SECONDS",
-    type=click.FloatRange(min=0.1),
+    type=common.FloatRange(min=0.1),
     help="Stop looking after so long.",
 )
 @common.command

@@ -25,7 +25,7 @@ SLACK_S = 30.0
     "--timeout",
     "grace_s",
     metavar="SECONDS",
-    type=click.FloatRange(0, 86_400),
+    type=common.FloatRange(0, 86_400),
     help="How long what runs may take; else the worker's RELIER_GRACEFUL_SHUTDOWN_TIMEOUT.",
 )
 @common.command

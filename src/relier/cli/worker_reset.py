@@ -22,7 +22,7 @@ from relier.ops.reset import Judged, Reset
     default=10.0,
     show_default=True,
     metavar="SECONDS",
-    type=click.FloatRange(0, 3600),
+    type=common.FloatRange(0, 3600),
     help="How long to wait for its tasks to be brought back.",
 )
 @common.command

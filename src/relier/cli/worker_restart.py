@@ -26,7 +26,7 @@ _START_S = 60.0
     "--timeout",
     "grace_s",
     metavar="SECONDS",
-    type=click.FloatRange(0, 86_400),
+    type=common.FloatRange(0, 86_400),
     help="How long what runs may take; else the worker's RELIER_GRACEFUL_SHUTDOWN_TIMEOUT.",
 )
 @common.command

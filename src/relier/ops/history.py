@@ -15,7 +15,7 @@ def read(lines: str, task_id: str) -> tuple[Event, ...]:
         task_id: whose it is.
     """
     found: list[Event] = []
-    for line in lines.splitlines():
+    for line in lines.split("\n"):
         if line.startswith("~") and found:
             last = found[-1]
             marker = Event(last.at_ms, last.queue, OMITTED, task_id, "", "", line[1:])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from relier.ops import revival
+from relier.ops import events, revival
 from relier.ops.places import (
     CLAIMED,
     DEAD,
@@ -22,7 +22,9 @@ from relier.protocol.identity import Claim
 from relier.store import fleet, publishing, reading, running
 from relier.store.client import Store
 
-UNKNOWN = "unknown"
+UNKNOWN, STOPPED = "unknown", "stopped"
+_ENDS_WITHIN_MS = 60_000
+_MOST_EVENTS = 20_000
 WAITING, COMMITTED = "waiting", "committed"
 _STATES = {"q": WAITING, "r": RUNNING, "c": COMMITTED, "e": ENDED, "d": DEAD}
 
@@ -37,6 +39,7 @@ class Cancelled:
         noted: whether it will not run, nor run again; False when it had ended.
         ordered: whether the worker that runs it was ordered to stop it.
         too_old: whether that worker's relier does not follow such orders.
+        worker, claim: that worker, and the run that it was to be ordered to stop; else "".
     """
 
     task_id: str
@@ -46,6 +49,8 @@ class Cancelled:
     noted: bool
     ordered: bool
     too_old: bool
+    worker: str = ""
+    claim: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +86,20 @@ def cancel(store: Store, task_id: str, *, terminate: bool = False) -> Cancelled 
     noted = store.run(running.revoke(store.keys, task_id))
     if noted and state == SCHEDULED:
         _hasten(store, queue, task_id, record)
-    answer = running.GONE
-    if terminate and state == RUNNING:
-        claim = Claim(record.get("w", ""), queue, record.get("c", ""))
-        answer = store.run(running.terminate(store.keys, claim, task_id))
-    ordered, too_old = answer == running.ORDERED, answer == running.TOO_OLD
-    return Cancelled(task_id, record.get("n", ""), state, queue, noted, ordered, too_old)
+    done = Cancelled(
+        task_id, record.get("n", ""), state, queue, noted, ordered=False, too_old=False
+    )
+    if not terminate or state != RUNNING:
+        return done
+    claim = Claim(record.get("w", ""), queue, record.get("c", ""))
+    answer = store.run(running.terminate(store.keys, claim, task_id))
+    return replace(
+        done,
+        ordered=answer == running.ORDERED,
+        too_old=answer == running.TOO_OLD,
+        worker=claim.worker,
+        claim=claim.number,
+    )
 
 
 def retry(store: Store, task_id: str, keyring: Keyring) -> Retried | None:
@@ -115,6 +128,28 @@ def retry(store: Store, task_id: str, keyring: Keyring) -> Retried | None:
 def still_runs(store: Store, task_id: str) -> bool:
     """Return whether a process is at work on a task's body, as far as its record says."""
     return reading.records(store, [task_id])[0].get("s") == "r"
+
+
+def end_of(store: Store, order: Cancelled) -> str:
+    """Return how the run ended that a worker was ordered to stop.
+
+    Returns:
+        ``STOPPED``; the state it committed by itself, as "SUCCESS"; or "" when it did neither, as
+        far as its queue's events say: its worker died, or gave it back.
+    """
+    oldest_ms = reading.now_ms(store) - _ENDS_WITHIN_MS
+    about = reading.events_about(
+        store, order.queue, order.task_id, oldest_ms=oldest_ms, most=_MOST_EVENTS
+    )
+    for each in (events.event_of(order.queue, found) for found in about.own):
+        if (each.worker, each.claim) != (order.worker, order.claim):
+            continue
+        if each.kind == "condemned":
+            return STOPPED if each.detail == "revoked" else "FAILURE"
+        # What commits and ends in one step has no other event, and says its state there.
+        if each.kind == "committed" or (each.kind == "ended" and each.detail):
+            return each.detail
+    return ""
 
 
 def _find(store: Store, task_id: str) -> tuple[dict[str, str], str, str] | None:

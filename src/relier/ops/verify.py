@@ -87,7 +87,7 @@ def verify(broker: Broker, *, repair: bool = False, within_s: float = 120.0) -> 
     records, missing = _compare(store, tally, keys, deadline_s)
     missing, twice = _look_again(store, queues, deadline_s, missing, tally.twice)
     listed, bodiless = walk.letters_without_body(store, queues)
-    lost = _lost(store, keys)
+    lost, bodiless = _lost(store, keys, bodiless)
     done = repairs.repair(broker, lost) if repair else Lost()
     found = (
         _finding(
@@ -123,7 +123,7 @@ def verify(broker: Broker, *, repair: bool = False, within_s: float = 120.0) -> 
         ),
         _finding(
             "letters without a body",
-            bodiless,
+            [letter_id for _, letter_id in bodiless],
             "listed as dead, but their message is gone: somebody deleted the keys. `rl dlq purge` "
             "removes what is left of them",
         ),
@@ -210,16 +210,22 @@ def _ids(store: Store, queues: Sequence[str], deadline_s: float, wanted: set[str
             yield task_id
 
 
-def _lost(store: Store, keys: Keyspace) -> Lost:
+def _lost(
+    store: Store, keys: Keyspace, bodiless: list[tuple[str, str]]
+) -> tuple[Lost, list[tuple[str, str]]]:
+    """Return what nobody looks after, and which letters have no body, at each of two looks."""
     # Read after the claims: a worker has its entry before it has a claim.
     workers = reading.worker_entries(store)
     claims = [each for each in keys.claims if each.owner not in workers]
     parked = walk.unowned(store, keys.parked)
-    if parked:
+    if claims or parked or bodiless:
+        # A worker may have left meanwhile, and its claims with it; a letter may have been released.
         time.sleep(_BETWEEN_LOOKS_S)
+        claims = walk.existing(store, claims)
         parked = walk.unowned(store, parked)
+        bodiless = walk.listed_letters(store, bodiless)
     files = walk.files_without_holder(store, reading.now_ms(store) - RESERVED_FOR_MS)
-    return Lost(claims, parked, files)
+    return Lost(claims, parked, files), bodiless
 
 
 def _finding(

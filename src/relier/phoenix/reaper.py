@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from relier.errors import ConfigurationError
 from relier.phoenix.detector import Verdict
 from relier.store.broker import Broker
 from relier.store.client import Store
@@ -22,11 +23,20 @@ def wake_parked(store: Store, broker: Broker) -> None:
     """Wake duplicates whose idempotency key nobody owns.
 
     Whatever ends the owner's claim does so in the same step; this is the net below it.
+
+    Raises:
+        ConfigurationError: a key is of another type; those behind the others were woken.
     """
     found = parked_keys(store, _MOST_PARKED_KEYS)
     queues = known_queues(store) if found else []
+    failed: ConfigurationError | None = None
     for key in found:
-        wake_all(store, broker, key, queues)
+        try:
+            wake_all(store, broker, key, queues)
+        except ConfigurationError as error:
+            failed = failed or error
+    if failed:
+        raise failed
 
 
 def wake_all(store: Store, broker: Broker, key: str, queues: Sequence[str] = ()) -> None:

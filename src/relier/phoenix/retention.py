@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from itertools import islice
 
@@ -71,31 +71,50 @@ def _of_queue(
     store: Store, queue: str, retention: Retention, extent: Extent, now_ms: int
 ) -> Iterator[int]:
     """Remove a queue's letters batch by batch; yield how many each removed."""
-    while (doomed := _doomed(store, queue, retention, extent, now_ms)) is not None:
+    stuck: set[tuple[str, int]] = set()
+    while (doomed := _doomed(store, queue, retention, extent, now_ms, stuck)) is not None:
         found, why, keep = doomed
+        if not found:
+            return
         operation = letters.purge(store.keys, queue, found, why, mint_token(), keep=keep)
         removed = store.run(operation).letters
-        if not removed:
-            return
-        logger.warning("removed %d dead letters of queue %s: %s", removed, queue, why)
+        if removed:
+            logger.warning("removed %d dead letters of queue %s: %s", removed, queue, why)
+        else:
+            # Keys of another type in their place: they stay, and those behind them go.
+            stuck.update(found)
         yield removed
         [extent] = reading.dead_extents(store, [queue])
 
 
 def _doomed(
-    store: Store, queue: str, retention: Retention, extent: Extent, now_ms: int
+    store: Store,
+    queue: str,
+    retention: Retention,
+    extent: Extent,
+    now_ms: int,
+    stuck: Set[tuple[str, int]],
 ) -> tuple[list[tuple[str, int]], str, int] | None:
-    """Return the next letters to remove, why, and how many the queue is to keep at least."""
+    """Return the next letters to remove, why, and how many the queue is to keep at least.
+
+    Args:
+        stuck: letters that cannot be removed.
+    """
     age_ms = retention.max_age_ms
     if age_ms is not None and extent.letters and extent.oldest_ms < now_ms - age_ms:
-        return _oldest(store, queue, now_ms - age_ms - 1, letters.MOST_PURGED), _TOO_OLD, 0
+        old = _oldest(store, queue, now_ms - age_ms - 1, extent.letters, stuck)
+        if old:
+            return old, _TOO_OLD, 0
     excess = extent.letters - retention.max_count if retention.max_count else 0
     if excess > 0:
-        most = min(excess, letters.MOST_PURGED)
-        return _oldest(store, queue, now_ms, most), _TOO_MANY, retention.max_count
+        return _oldest(store, queue, now_ms, excess, stuck), _TOO_MANY, retention.max_count
     return None
 
 
-def _oldest(store: Store, queue: str, newest_ms: int, most: int) -> list[tuple[str, int]]:
+def _oldest(
+    store: Store, queue: str, newest_ms: int, among: int, stuck: Set[tuple[str, int]]
+) -> list[tuple[str, int]]:
+    """Return some of the first so many letters of a queue, without those that are stuck."""
     found = reading.dead_between(store, queue, 0, newest_ms, newest_first=False)
-    return list(islice(found, most))
+    removable = (each for each in islice(found, among) if each not in stuck)
+    return list(islice(removable, letters.MOST_PURGED))

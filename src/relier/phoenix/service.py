@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from relier.errors import RedisConnectionError, RelierError
 from relier.phoenix.detector import Detector, Sighting, Verdict
@@ -43,6 +43,7 @@ class Phoenix(threading.Thread):
         files = broker.checkpoint_files
         self._sweeper = Sweeper(broker, files) if files else None
         self._retention = Retention.of(broker.settings)
+        self._failing: set[str] = set()
 
     def run(self) -> None:
         """Look around until stopped; a server that is away only means to look again."""
@@ -86,14 +87,35 @@ class Phoenix(threading.Thread):
                     self._bring_back(verdict)
             if time.monotonic() - self._swept_at_s > _SWEEP_EVERY_S:
                 self._swept_at_s = time.monotonic()
-                wake_parked(store, self._broker)
-                self._trim()
-                if self._retention.asked_for:
-                    retain(store, self._retention)
+                self._tidy()
         except RedisConnectionError:
             # Reading goes on where writing is refused, and then every worker looks silent.
             self._detector.forget()
             raise
+
+    def _tidy(self) -> None:
+        """Do what keeps the keyspace in order; the trouble of one is not the others'."""
+        chores: dict[str, Callable[[], None]] = {
+            "wake all parked calls": lambda: wake_parked(self._store, self._broker),
+            "trim the event streams": self._trim,
+            "remove old dead letters": self._retain,
+        }
+        for what, act in chores.items():
+            try:
+                act()
+                self._failing.discard(what)
+            except RedisConnectionError:
+                raise
+            except RelierError as error:
+                if what not in self._failing:
+                    logger.error("cannot %s (%s); trying again", what, error)
+                self._failing.add(what)
+            except Exception:
+                logger.exception("could not %s; trying again", what)
+
+    def _retain(self) -> None:
+        if self._retention.asked_for:
+            retain(self._store, self._retention)
 
     def _trim(self) -> None:
         settings, store = self._broker.settings, self._store

@@ -10,6 +10,7 @@
 --@include parcel
 --@include replay
 --@include idem
+--@include counter
 --@include tally
 --@include worker
 local n, outcome = ARGV[2], ARGV[5]
@@ -21,7 +22,7 @@ redis.call('RPUSH', KEYS[5], replay_element('0', r[1] or '0', r[2] or '', outcom
 redis.call('HDEL', KEYS[2], n, 's:' .. n, 'k:' .. n)
 if mine[4] then let_go(mine[4], ARGV[1], n, '', '') end
 if r[1] then redis.call('HSET', KEYS[3], 's', 'c', 'c', '') end
-redis.call('HINCRBY', KEYS[1], 'failed', 1)
+redis.call('HINCRBY', KEYS[1], counter(ARGV[6]), 1)
 ring(KEYS[6])
 local at = note(KEYS[3], KEYS[1], KEYS[4], 'condemned', ARGV[3], ARGV[1], n, ARGV[4], run_of(mine[2]))
 tally_end(KEYS[4], at, ARGV[6], r, 3)

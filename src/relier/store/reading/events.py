@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -133,6 +134,9 @@ def await_news(store: Store, task_id: str, after: Mapping[str, str], block_ms: i
     streams = {store.keys.events(queue): stream_id for queue, stream_id in after.items()}
     names = {store.keys.events(queue).encode(): queue for queue in after}
     needle, news = task_id.encode(), News([], dict(after))
+    if not streams:
+        time.sleep((block_ms or 0) / 1000)
+        return news
     for name, entries in redis_of(store).xread(streams, count=_PAGE, block=block_ms) or ():
         queue = names[name]
         for stream_id, fields in entries:

@@ -174,8 +174,8 @@ def files_without_holder(store: Store, older_than_ms: int) -> list[str]:
     return lost
 
 
-def letters_without_body(store: Store, queues: Sequence[str]) -> tuple[int, list[str]]:
-    """Return how many dead letters are listed, and those of which nothing is left."""
+def letters_without_body(store: Store, queues: Sequence[str]) -> tuple[int, list[tuple[str, str]]]:
+    """Return how many dead letters are listed, and the (queue, id) of which nothing is left."""
     listed, lost = 0, []
     for queue in queues:
         for page in _pages(_zset(store, store.keys.dead(queue))):
@@ -184,8 +184,25 @@ def letters_without_body(store: Store, queues: Sequence[str]) -> tuple[int, list
                 for letter_id, _ in page:
                     pipe.exists(store.keys.dead_letter(queue, text(letter_id)))
                 there = pipe.execute()
-            lost += [text(each[0]) for each, exists in zip(page, there, strict=True) if not exists]
+            pairs = zip(page, there, strict=True)
+            lost += [(queue, text(each[0])) for each, exists in pairs if not exists]
     return listed, lost
+
+
+def listed_letters(store: Store, letters: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return those letters (queue, id) that are listed as dead and have no body."""
+    redis, keys = redis_of(store), store.keys
+    return [
+        (queue, letter_id)
+        for queue, letter_id in letters
+        if redis.zscore(keys.dead(queue), letter_id) is not None
+        and not redis.exists(keys.dead_letter(queue, letter_id))
+    ]
+
+
+def existing(store: Store, lists: Sequence[Owned]) -> list[Owned]:
+    """Return those keys that exist."""
+    return [each for each in lists if redis_of(store).exists(each.name)]
 
 
 def _claimed(store: Store, owned: Owned) -> Iterator[Found]:
