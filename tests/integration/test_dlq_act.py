@@ -17,6 +17,7 @@ from support.wait import wait_for
 
 KEY = "a key of the whole fleet"
 SOON_S = 60.0
+HOUR_MS = 3_600_000
 
 
 @pytest.fixture(scope="module")
@@ -220,13 +221,30 @@ def test_a_new_life_may_have_a_limit_of_its_own(morgue: Morgue) -> None:
 
 
 @pytest.mark.usefixtures("keys")
+def test_what_has_time_left_takes_it_along_by_the_servers_clock(morgue: Morgue) -> None:
+    task_id = _dead_charge(morgue, "timely", cents=2)
+    _pay_in(morgue, "timely")
+    _expires_on(morgue, task_id, "2126-01-01T00:00:00+00:00")
+    assert morgue.facts("dlq", "release", task_id)["released"]
+    assert morgue.until_result(task_id, "SUCCESS")
+    expires_ms, of_life, life = morgue.client.hmget(f"rl:task:{task_id}", "ex", "el", "l")
+    assert abs(int(expires_ms) - 4_922_899_200_000) < HOUR_MS
+    assert of_life == life == b"2"
+
+
+def _expires_on(morgue: Morgue, task_id: str, when: str) -> None:
+    """Have a dead letter's message say that."""
+    message = json.loads(_parcel(morgue, task_id).partition(b"|")[2])
+    message["headers"]["expires"] = when
+    message["headers"]["rl_env"] = Keyring([KEY]).seal_raw(json.dumps(message))
+    morgue.client.hset(f"rl:{{bills}}:dead:{task_id}", "parcel", f"|{json.dumps(message)}")
+
+
+@pytest.mark.usefixtures("keys")
 def test_what_has_expired_is_released_only_on_purpose(morgue: Morgue) -> None:
     task_id = _dead_charge(morgue, "belated", cents=2)
     _pay_in(morgue, "belated")
-    message = json.loads(_parcel(morgue, task_id).partition(b"|")[2])
-    message["headers"]["expires"] = "2026-01-01T00:00:00+00:00"
-    message["headers"]["rl_env"] = Keyring([KEY]).seal_raw(json.dumps(message))
-    morgue.client.hset(f"rl:{{bills}}:dead:{task_id}", "parcel", f"|{json.dumps(message)}")
+    _expires_on(morgue, task_id, "2026-01-01T00:00:00+00:00")
     done = morgue.rl("dlq", "release", task_id)
     assert (done.exit_code, "--late" in done.stderr) == (1, True)
     tally = morgue.rl("dlq", "retry-all", "--error", "belated", "--json")

@@ -227,7 +227,7 @@ def reap_claim(bench: Bench, *deaths: str) -> Operation[Any]:
 
 def revive(bench: Bench) -> Operation[Any]:
     bench.store.run(bury(bench))
-    return letters.revive(KEYS, Q, "a", out("a")._replace(token="t-new"))
+    return letters.revive(KEYS, Q, "a", out("a")._replace(token="t-new", expires_ms=HOUR_MS))
 
 
 def purge_letters(bench: Bench) -> Operation[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from relier.errors import PayloadError, PayloadIntegrityError
 from relier.ops import messages, payload
@@ -129,29 +129,32 @@ def _renewed(store: Store, found: Found, keyring: Keyring, order: Order) -> Outg
     token = mint_token()
     headers[TOKEN_HEADER] = token
     properties["delivery_tag"] = token
-    if headers.get("expires") and _has_passed(headers["expires"], reading.now_ms(store)):
+    left_ms = _left_ms(headers.get("expires"), reading.now_ms(store))
+    if left_ms != "" and left_ms < 0:
         if not order.late:
             raise PayloadError(
                 f"{found.letter_id} expired on {headers['expires']} and would end at once as "
                 "expired: --late lets it run all the same"
             )
-        headers["expires"] = None
+        headers["expires"], left_ms = None, ""
     if order.args is not None or order.kwargs is not None:
         payload.change(outer, order.args, order.kwargs)
     renewed = json.dumps(outer)
     if vouched:
         renewed = messages.signed_anew(renewed, keyring)
-    return Outgoing(message.task_id, token, position, found.suffix, 0, message.name, renewed)
+    return Outgoing(
+        message.task_id, token, position, found.suffix, 0, message.name, renewed, left_ms
+    )
 
 
-def _has_passed(expires: object, now_ms: int) -> bool:
-    """Return whether a moment has passed; what cannot be read is for the worker to judge."""
+def _left_ms(expires: object, now_ms: int) -> int | Literal[""]:
+    """Return the ms until a moment; "" without one that can be read: the worker judges that."""
     try:
         moment = datetime.fromisoformat(str(expires))
     except ValueError:
-        return False
+        return ""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return aware.timestamp() * 1000 < now_ms
+    return int(aware.timestamp() * 1000) - now_ms
 
 
 def _verifies(raw: bytes, keyring: Keyring, task_id: str) -> bool:

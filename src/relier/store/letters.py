@@ -89,6 +89,7 @@ def revive(
         message.task_id,
         "" if at_ms is None else at_ms,
         "" if max_resurrections is None else max_resurrections,
+        message.expires_ms,
     ]
     return Operation(_REVIVE, names, arguments, int)
 

@@ -12,6 +12,7 @@
 --@include clock
 --@include checkpoint
 --@include event
+--@include expiry
 --@include history
 --@include life
 --@include parcel
@@ -36,17 +37,18 @@ local function release_next()
   expect(KEYS[6], 'zset')
   if redis.call('HEXISTS', KEYS[3], 't:' .. token) == 1 then return end
   local as = int(math.max(tonumber(ARGV[7]), tonumber(generation) + 1))
+  local life = r[4] or '1'
   if not r[1] then
-    new_life(KEYS[3], false, token, as, ARGV[12], queue, int(now_ms))
+    life = new_life(KEYS[3], false, token, as, ARGV[12], queue, int(now_ms))
     redis.call('HSET', KEYS[3], 'rt', root)
   else
-    remember(KEYS[3], token, r[4] or '1', as)
-    forget_old(KEYS[3], tonumber(r[4] or 1), tonumber(as))
+    remember(KEYS[3], token, life, as)
+    forget_old(KEYS[3], tonumber(life), tonumber(as))
     if current then redis.call('HSET', KEYS[3], 's', 'q', 'g', as, 'q', queue) end
     if current and r[5] and replacements(as) ~= replacements(generation) then drop_checkpoint(KEYS[3]) end
   end
   local left_ms = tonumber(ARGV[13])
-  if left_ms then redis.call('HSET', KEYS[3], 'ex', int(now_ms + left_ms)) end
+  if left_ms then expires_at(KEYS[3], life, now_ms + left_ms) end
   redis.call('PEXPIRE', KEYS[3], int(tonumber(ARGV[5]) + math.max(delay_ms, left_ms or 0)))
   if delay_ms > 0 then
     keep_first_due(KEYS[3])

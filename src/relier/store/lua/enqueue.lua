@@ -11,6 +11,7 @@
 -- returns for each message 1 queued, 2 scheduled, 0 already known (nothing written); or a refusal (lib/admission)
 --@include clock
 --@include event
+--@include expiry
 --@include life
 --@include parcel
 local HEAD, WIDTH = 3, 8
@@ -74,12 +75,13 @@ for i = 1, count do
   local verdict, record, token, generation = verdicts[i], KEYS[5 + i], field(i, 2), field(i, 3)
   local suffix, delay_ms, raw, left_ms = field(i, 4), tonumber(field(i, 5)), field(i, 7), tonumber(field(i, 8))
   local r = records[i]
+  local life = r[3] or '1'
   if verdict == 'new' then
-    new_life(record, r[3], token, generation, field(i, 6), ARGV[1], now)
+    life = new_life(record, r[3], token, generation, field(i, 6), ARGV[1], now)
   elseif verdict then
     -- A copy of a task that waits is of the generation that waits; one that is refused must not run later either.
     local as = verdict == 'copy' and r[2] or generation
-    remember(record, token, r[3] or '1', as)
+    remember(record, token, life, as)
     if verdict == 'next' and r[1] ~= 'r' then
       redis.call('HSET', record, 's', 'q', 'g', generation, 'q', ARGV[1])
     end
@@ -87,7 +89,7 @@ for i = 1, count do
   if not verdict or verdict == 'noop' then
     answers[i] = 0
   else
-    if left_ms then redis.call('HSET', record, 'ex', int(now_ms + left_ms)) end
+    if left_ms then expires_at(record, life, now_ms + left_ms) end
     redis.call('PEXPIRE', record, int(tonumber(ARGV[2]) + math.max(delay_ms, left_ms or 0)))
     if delay_ms > 0 then
       local due = int(now_ms + delay_ms)

@@ -40,7 +40,8 @@ if mine[3] then
   return {'replay', '0', 0, 0, root, of}
 end
 
-local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token, 'k', 'y', 'cp', 'x', 'u', 'om', 'ex', 'st', 'h')
+local r = redis.call('HMGET', KEYS[3], 's', 'g', 'q', 'w', 'c', 'b', 'i', 'a', 'rt', 'l', 't:' .. token, 'k', 'y', 'cp', 'x', 'u', 'om', 'ex', 'st', 'h', 'el')
+local ex = expiry_of(r[18], r[21], r[10] or '1')
 local function wait_for_key()
   expect_room_behind(ARGV[15], KEYS[7], ARGV[7])
   if mine[2] then
@@ -60,7 +61,7 @@ if mine[2] then
   if key == 'free' then own_key(ARGV[15], KEYS[2], worker, n, ARGV[7]) end
   if key == 'busy' then return wait_for_key() end
   -- It had expired, or not, when it was first asked for.
-  local why = why_not(r[15], r[18], ARGV[16], r[19] or 0)
+  local why = why_not(r[15], ex, ARGV[16], r[19] or 0)
   return hand_over(KEYS[3], r[14], of, {'run', fence, tonumber(starts), tonumber(returns), r[9] or token, of, done or '', why})
 end
 
@@ -108,7 +109,7 @@ local fence = math.max(tonumber(redis.call('GET', KEYS[4]) or 0) + 1, at_us)
 if ARGV[15] ~= '' and done == '' then own_key(ARGV[15], KEYS[2], worker, n, ARGV[7]) end
 redis.call('SET', KEYS[4], int(fence))
 -- A record without a life was made by `revoke`, and is about this one; what was said of a life that ended is not.
-local why = why_not((state or not r[10]) and r[15], state and r[18], ARGV[16], int(now_ms))
+local why = why_not((state or not r[10]) and r[15], state and ex, ARGV[16], int(now_ms))
 local root, starts, returns = r[9] or token, tonumber(r[8] or 0) + 1, tonumber(r[6] or 0) + tonumber(r[7] or 0)
 if not state then
   -- A message without a record still runs: stock producers write none, and records expire.

@@ -32,7 +32,7 @@ local function new_life(record, before, token, generation, name, queue, now)
   local life = 1
   if before then
     life = tonumber(before) + 1
-    redis.call('HDEL', record, 'a', 'b', 'i', 'm', 'om', 'w', 'c', 'st', 'due', 'ex', 'u', 'k', 'ks', 'y', 'x', 'cp', 'cd', 'f', 'h')
+    redis.call('HDEL', record, 'a', 'b', 'i', 'm', 'om', 'w', 'c', 'st', 'due', 'ex', 'el', 'u', 'k', 'ks', 'y', 'x', 'cp', 'cd', 'f', 'h')
     forget_old(record, life, tonumber(generation))
   end
   redis.call('HSET', record, 'n', name, 'q', queue, 's', 'q', 'g', generation, 'l', life, 'rt', token, 'at', now,
