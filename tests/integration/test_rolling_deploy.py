@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
+from celery.states import READY_STATES
 from click.testing import CliRunner
 
 from relier.cli.main import rl
@@ -114,8 +115,13 @@ class Deploy:
 
     def result(self, task_id: str) -> dict[str, Any]:
         """Wait for a task's result."""
-        name = f"celery-task-meta-{task_id}"
-        found: dict[str, Any] = json.loads(wait_for(lambda: self.redis.get(name), SOON_S))
+        name, found = f"celery-task-meta-{task_id}", dict[str, Any]()
+
+        def ended() -> bool:
+            found.update(json.loads(self.redis.get(name) or "{}"))
+            return found.get("status") in READY_STATES
+
+        wait_for(ended, SOON_S, lambda: f"{task_id} is {found}")
         return found
 
 

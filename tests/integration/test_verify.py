@@ -38,7 +38,7 @@ class Ledger:
         app = Celery("ledger", broker=server.url, backend=server.url, set_as_current=False)
         app.conf.task_default_queue = QUEUE
         Relier(app)
-        self.book = rl_task(name="book", app=app, idempotent=True)(_book)
+        self.book = rl_task(name="book", app=app, idempotent=True, shared=False)(_book)
         self.store.run(claiming.hello(KEYS, DEAD_WORKER, {"epoch": 1}))
 
     def claim(self) -> Claim:
