@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from typing import Any
 
@@ -39,6 +40,9 @@ class Fleet(bootsteps.StartStopStep):
         if _pool_name(consumer) == "prefork":
             # Now, for its processes are forked before this step is started.
             consumer.app.relier.timekeeper.watch_pool()
+            # A collection writes into every object that it looks at, and a page that is written to
+            # is shared no more: what has been imported by now is to be left alone.
+            gc.freeze()
 
     def start(self, consumer: Any) -> None:
         """Join, or, after a lost connection, begin a new epoch."""
