@@ -144,6 +144,7 @@ def accounted(begun: Callable[[], object], show: Callable[[], None]) -> Iterator
     try:
         yield
     except BaseException:
+        # Ctrl-C, too: what was done by then is said before it ends.
         if begun():
             show()
         raise

@@ -18,16 +18,19 @@ from relier.ops.fleet import Worker
 SLACK_S = 30.0
 """What a worker may take beyond its grace to hear of the order, and to end."""
 
-
-@click.command()
-@click.argument("name", metavar="[WORKER]", required=False)
-@click.option(
+grace = click.option(
     "--timeout",
     "grace_s",
     metavar="SECONDS",
     type=common.FloatRange(0, 86_400),
     help="How long what runs may take; else the worker's RELIER_GRACEFUL_SHUTDOWN_TIMEOUT.",
 )
+"""The option of every command that has workers drain."""
+
+
+@click.command()
+@click.argument("name", metavar="[WORKER]", required=False)
+@grace
 @common.command
 def drain(asked: Asked, name: str | None, grace_s: float | None) -> int:
     """Have a worker, or every one, finish what it runs, hand over the rest, and end.

@@ -9,7 +9,7 @@ import click
 
 from relier.cli import common, words
 from relier.cli.common import Asked
-from relier.cli.worker_drain import SLACK_S, say_fate
+from relier.cli.worker_drain import SLACK_S, grace, say_fate
 from relier.cli.worker_status import chosen
 from relier.errors import RelierError
 from relier.ops import fleet, restart
@@ -22,13 +22,7 @@ _START_S = 60.0
 @click.command("restart")
 @click.argument("name", metavar="[WORKER]", required=False)
 @click.option("--all", "everyone", is_flag=True, help="All workers, one after the other.")
-@click.option(
-    "--timeout",
-    "grace_s",
-    metavar="SECONDS",
-    type=common.FloatRange(0, 86_400),
-    help="How long what runs may take; else the worker's RELIER_GRACEFUL_SHUTDOWN_TIMEOUT.",
-)
+@grace
 @common.command
 def restart_(asked: Asked, name: str | None, everyone: bool, grace_s: float | None) -> int:
     """Have a worker drain and start again: new code, new settings of its files, the same command.

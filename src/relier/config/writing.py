@@ -114,6 +114,7 @@ def _replace(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         os.replace(name, path)
     except BaseException:
+        # Whatever ends it, no half written copy, which may hold secrets, stays behind.
         os.unlink(name)
         raise
 

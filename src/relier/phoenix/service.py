@@ -111,6 +111,7 @@ class Phoenix(threading.Thread):
                     logger.error("cannot %s (%s); trying again", what, error)
                 self._failing.add(what)
             except Exception:
+                # One chore's surprise must keep neither the others nor the watch from going on.
                 logger.exception("could not %s; trying again", what)
 
     def _retain(self) -> None:

@@ -95,9 +95,8 @@ def poison(word: str) -> str:
 
 
 def slayer(word: str) -> str:
-    """Kill the worker it runs in, once its neighbours have begun."""
+    """Kill the worker it runs in."""
     Journal.from_env().write("ran", word)
-    time.sleep(0.05)
     os.kill(MAIN_PID, signal.SIGKILL)
     time.sleep(GATE_DEADLINE_S)
     return word
